@@ -1,0 +1,252 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images of the lab VMs, from a registry's Debian 13 or from nothing, cached by the hash of what goes into them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .run import CommandError, LabError, run
+
+SUITE = "trixie"
+CONTEXT = Path(__file__).resolve().parent.parent / "image"
+LABEL = "berth.lab.image"
+# Where distributions keep the certificate authorities that an administrator added: Debian and Ubuntu, Fedora and RHEL, Arch, openSUSE.
+LOCAL_AUTHORITIES = (
+    "/usr/local/share/ca-certificates",
+    "/etc/pki/ca-trust/source/anchors",
+    "/etc/ca-certificates/trust-source/anchors",
+    "/etc/pki/trust/anchors",
+)
+PROBE_TIMEOUT = 4  # seconds in which a registry must answer
+PULL_TIMEOUT = 180  # seconds for 50 MB
+
+
+def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, cache: Path) -> tuple[dict[str, str], list[str]]:
+    """Return image references by flavour, building what is missing.
+
+    Args:
+        flavours: "vm", "vm-docker"; "base" always comes with them.
+        base_image: registry reference with digest, or "".
+        debian_mirror: URL of a Debian archive, or "" for the machine's own.
+        cache: directory for build logs.
+
+    Returns:
+        References by flavour, and the flavours that were built now.
+
+    Raises:
+        LabError: neither a registry nor mmdebstrap is there, or a build failed.
+    """
+    mirror = debian_mirror or machine_mirror()
+    site = site_files(mirror if debian_mirror else "", _machine_proxy(), _local_authorities())
+    context = {name: (CONTEXT / name).read_bytes() for name in ("Dockerfile", "lab-init")}
+    debian = "berth-lab/debian:" + inputs_hash({"image": base_image.encode(), "mirror": mirror.encode()})
+    tag = inputs_hash({"debian": debian.encode(), **context, **{f"site{path}": data for path, data in site.items()}})
+    images = {flavour: f"berth-lab/{flavour}:{tag}" for flavour in ["base", *flavours]}
+    missing = [flavour for flavour, image in images.items() if not image_exists(image)]
+    if not missing:
+        return images, []
+    cache.mkdir(parents=True, exist_ok=True)
+    if not image_exists(debian):
+        _make_debian(debian, base_image, mirror, cache)
+    staging = cache / "image-context"
+    shutil.rmtree(staging, ignore_errors=True)
+    for name, data in [*context.items(), *((f"site{path}", data) for path, data in site.items())]:
+        file = staging / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        file.chmod(0o755 if name == "lab-init" else 0o644)
+    for directory in staging.glob("**/"):
+        directory.chmod(0o755)  # the builder copies modes, and /etc must not get this user's umask
+    for flavour in missing:
+        _build(staging, flavour, images[flavour], debian, cache / f"build-{flavour}.log")
+    shutil.rmtree(staging)
+    return images, missing
+
+
+def inputs_hash(inputs: Mapping[str, bytes]) -> str:
+    """Twelve hexadecimal digits that change when a name or a content changes."""
+    digest = hashlib.sha256()
+    for name in sorted(inputs):
+        digest.update(f"{name}\0{len(inputs[name])}\0".encode())
+        digest.update(inputs[name])
+    return digest.hexdigest()[:12]
+
+
+def site_files(mirror: str, proxy: str, authorities: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files that let a fresh Debian work on this machine's network, by absolute path.
+
+    Args:
+        mirror: archive to use instead of what the image names; "" to leave it.
+        proxy: URL of the proxy that apt must use, or "".
+        authorities: certificate authorities (PEM) by file name.
+    """
+    files = {f"/usr/local/share/ca-certificates/{name}": data for name, data in authorities.items()}
+    # The directory must exist for the Dockerfile's COPY, and a documented apt setting is the cheapest content for it.
+    conf = 'Acquire::Languages "none";\n'
+    if proxy:
+        conf += f'Acquire::http::Proxy "{proxy}";\nAcquire::https::Proxy "{proxy}";\n'
+    files["/etc/apt/apt.conf.d/90lab"] = conf.encode()
+    if mirror:
+        files["/etc/apt/sources.list"] = ("\n".join(debian_sources(mirror)) + "\n").encode()
+    return files
+
+
+def debian_sources(mirror: str) -> list[str]:
+    """Lines of a sources.list for a Debian archive: release, updates and security updates."""
+    return [
+        f"deb {mirror} {SUITE} main",
+        f"deb {mirror} {SUITE}-updates main",
+        f"deb {mirror}-security {SUITE}-security main",
+    ]
+
+
+def machine_mirror() -> str:
+    """URL of the Debian archive that apt on this machine uses, "" when it is not a Debian or has no package lists."""
+    try:
+        output = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages", "Origin: Debian"], timeout=20)
+    except CommandError:
+        return ""
+    found = [line.split()[0].rstrip("/") for line in output.splitlines() if line.endswith(" Debian")]
+    # Only an archive that keeps Debian's own layout also has the security updates in the place next to it.
+    return next((uri for uri in found if uri.startswith("http") and uri.endswith("/debian")), "")
+
+
+def image_exists(reference: str) -> bool:
+    """Whether the engine has this image."""
+    try:
+        run(["docker", "image", "inspect", "--format", "{{.Id}}", reference])
+    except CommandError:
+        return False
+    return True
+
+
+def registry_answers(reference: str) -> bool:
+    """Whether the registry of an image reference speaks to us within a few seconds."""
+    host = reference.split("/")[0] if "/" in reference and re.search(r"[.:]", reference.split("/")[0]) else "docker.io"
+    url = f"https://{'registry-1.docker.io' if host == 'docker.io' else host}/v2/"
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_TIMEOUT):  # noqa: S310 - always https
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 401  # asks for a token, which is how a registry says hello
+    except OSError:
+        return False
+
+
+def remove_images() -> list[str]:
+    """Remove every image of the lab, also those built on its base, except those that a container still uses.
+
+    Returns:
+        Names of the removed images.
+    """
+    removed: list[str] = []
+    while True:
+        lines = run(["docker", "images", "--no-trunc", "--filter", f"label={LABEL}", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]).splitlines()
+        lines += run(["docker", "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}", "berth-lab/debian"]).splitlines()
+        used = _images_in_use()
+        todo = dict(line.split(" ", 1) for line in lines if line.split(" ", 1)[0] not in used)
+        before = len(removed)
+        for identifier, name in todo.items():
+            try:
+                run(["docker", "rmi", "--force", identifier], timeout=120)
+            except CommandError as error:
+                if not re.search(r"being used|dependent child|No such image", error.output):
+                    raise
+            else:
+                removed.append(name)
+        if len(removed) == before:  # nothing left, or only what containers use
+            return removed
+
+
+def _images_in_use() -> set[str]:
+    containers = run(["docker", "ps", "--all", "--quiet"]).split()
+    if not containers:
+        return set()
+    return set(run(["docker", "inspect", "--format", "{{.Image}}", *containers]).split())
+
+
+def _make_debian(tag: str, base_image: str, mirror: str, cache: Path) -> None:
+    reasons = []
+    if base_image:
+        if registry_answers(base_image):
+            try:
+                run(["docker", "pull", "--quiet", base_image], timeout=PULL_TIMEOUT)
+                run(["docker", "tag", base_image, tag])
+            except CommandError as error:
+                reasons.append(f"the registry did not deliver {base_image}: {error.output.splitlines()[-1] if error.output else 'too slow'}")
+            else:
+                return
+        else:
+            reasons.append(f"the registry of {base_image} does not answer")
+    if shutil.which("mmdebstrap") is None:
+        reasons.append("mmdebstrap is not installed")
+        raise LabError(
+            "There is no way to a Debian 13 image: " + "; ".join(reasons) + ".\n"
+            "On Debian or Ubuntu type: sudo apt-get install mmdebstrap   (or name an image that can be pulled: -e lab_base_image=…@sha256:…)"
+        )
+    _bootstrap(tag, mirror, cache / "build-debian.log")
+
+
+def _bootstrap(tag: str, mirror: str, log: Path) -> None:
+    """Make a Debian image out of packages."""
+    sources = debian_sources(mirror) if mirror else []
+    # dpkg's fsync after every file is half of the time, and nothing here has to survive a power cut.
+    options = ["--variant=minbase", "--include=ca-certificates", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"', "--format=tar"]
+    proxy = _machine_proxy()
+    if proxy:
+        options.append(f'--aptopt=Acquire::http::Proxy "{proxy}"')
+    make = ["mmdebstrap", *options, SUITE, "-", *sources]
+    load = ["docker", "import", "--change", f"LABEL {LABEL}=debian", "--change", 'CMD ["bash"]', "-", tag]
+    with log.open("wb") as output:
+        output.write(f"{' '.join(make)}\n".encode())
+        output.flush()
+        maker = subprocess.Popen(make, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output)
+        loader = subprocess.run(load, stdin=maker.stdout, stdout=output, stderr=output, check=False)
+        if maker.stdout:
+            maker.stdout.close()
+        made = maker.wait()
+    if made != 0 or loader.returncode != 0:
+        if image_exists(tag):  # docker import is content with a torn archive
+            run(["docker", "rmi", tag])
+        raise LabError(f"mmdebstrap could not make a Debian image. The end of {log}:\n{_tail(log)}")
+
+
+def _build(context: Path, flavour: str, tag: str, debian: str, log: Path) -> None:
+    argv = ["docker", "build", "--target", flavour, "--build-arg", f"BASE_IMAGE={debian}", "--tag", tag]
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        if os.environ.get(name) or os.environ.get(name.upper()):
+            argv += ["--build-arg", f"{name}={os.environ.get(name) or os.environ[name.upper()]}"]
+    # The engine's own builder sees local images and needs no plugin, on every version of the command.
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    with log.open("wb") as output:
+        done = subprocess.run([*argv, str(context)], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, check=False)
+    if done.returncode != 0:
+        raise LabError(f"The lab image {flavour} could not be built. The end of {log}:\n{_tail(log)}")
+
+
+def _machine_proxy() -> str:
+    proxy = os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY") or ""
+    if not proxy and shutil.which("apt-config"):
+        proxy = run(["apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy"]).strip()
+    return proxy
+
+
+def _local_authorities() -> dict[str, bytes]:
+    files = (file for directory in LOCAL_AUTHORITIES for file in sorted(Path(directory).glob("**/*.[cp][re][tm]")) if file.is_file())
+    return {file.with_suffix(".crt").name: file.read_bytes() for file in files if b"BEGIN CERTIFICATE" in file.read_bytes()}
+
+
+def _tail(log: Path, lines: int = 25) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+

@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lab VMs: create, start, wait for, destroy."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import json
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .run import CommandError, LabError, run
+from .settings import Settings, Vm
+
+LABEL = "berth.lab"  # the lab's name, on everything that it is made of
+OWNER = "berth.lab.project"  # the checkout that made it
+BOOT_TIMEOUT = 120  # seconds until systemd and sshd must be ready
+
+
+def container_name(lab: str, vm: str) -> str:
+    """Name of the container that is a lab VM."""
+    return f"berth-{lab}-{vm}"
+
+
+def network_name(lab: str) -> str:
+    """Name of a lab's Docker network."""
+    return f"berth-{lab}"
+
+
+def labels(lab: str, project: Path) -> dict[str, str]:
+    """Labels of everything that a lab is made of."""
+    return {LABEL: lab, OWNER: str(project)}
+
+
+def existing(lab: str) -> dict[str, dict[str, Any]]:
+    """What `docker inspect` says about the VMs of a lab, by host name."""
+    identifiers = run(["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={lab}", "--filter", f"label={OWNER}"]).split()
+    if not identifiers:
+        return {}
+    return {container["Config"]["Hostname"]: container for container in json.loads(run(["docker", "inspect", *identifiers]))}
+
+
+def address(container: Mapping[str, Any], lab: str) -> str:
+    """Fixed address of an inspected VM."""
+    return str(container["NetworkSettings"]["Networks"][network_name(lab)]["IPAMConfig"]["IPv4Address"])
+
+
+def refuse_foreign(lab: str, project: Path) -> None:
+    """Refuse a lab of this name that another checkout made.
+
+    Raises:
+        LabError: with the place it belongs to.
+    """
+    owners = {container["Config"]["Labels"][OWNER] for container in existing(lab).values()} - {str(project)}
+    if owners:
+        raise LabError(
+            f"A lab named {lab} exists already and belongs to {', '.join(sorted(owners))}.\n"
+            f"Destroy it there, or choose another name here: -e lab_name={lab}2"
+        )
+
+
+def create_argv(vm: Vm, address: str, image: str, settings: Settings, capabilities: Sequence[str]) -> list[str]:
+    """The `docker create` command of a lab VM.
+
+    It is what ``--privileged`` gives, item by item, without the devices of the machine: ``--privileged`` itself fails where the engine's
+    capability bounding set has a gap.
+    """
+    argv = ["docker", "create", "--name", container_name(settings.name, vm.name), "--hostname", vm.name]
+    for key, value in labels(settings.name, settings.project).items():
+        argv += ["--label", f"{key}={value}"]
+    argv += ["--network", network_name(settings.name), "--ip", address]
+    argv += ["--memory", f"{vm.memory_mb}m", "--memory-swap", f"{vm.memory_mb}m"]
+    if vm.cpus is not None:
+        argv += ["--cpus", str(vm.cpus)]
+    argv += [flag for name in capabilities for flag in ("--cap-add", name)]
+    argv += [flag for option in ("seccomp", "apparmor", "systempaths") for flag in ("--security-opt", f"{option}=unconfined")]
+    argv += ["--device-cgroup-rule", "a *:* rwm", "--cgroupns", "private"]
+    argv += ["--tmpfs", "/run:exec,mode=755", "--tmpfs", "/run/lock"]
+    # The nested engine cannot put overlay2 on top of the outer engine's. The label finds the volume when its container is gone.
+    argv += ["--mount", f"type=volume,target=/var/lib/docker,volume-label={LABEL}={settings.name},volume-label={OWNER}={settings.project}"]
+    # systemd reads the variable to know what it runs in.
+    return [*argv, "--env", "container=docker", image]
+
+
+def create(vm: Vm, address: str, image: str, settings: Settings, capabilities: Sequence[str], files: Mapping[str, bytes]) -> None:
+    """Create and start a VM that does not exist.
+
+    Args:
+        vm: what to make.
+        address: its fixed address.
+        image: reference of its image.
+        settings: its lab.
+        capabilities: names of the capabilities to give.
+        files: content by absolute path, put into it before its first boot.
+    """
+    run(create_argv(vm, address, image, settings, capabilities))
+    run(["docker", "cp", "-", f"{container_name(settings.name, vm.name)}:/"], stdin=archive(files))
+    start(settings.name, vm.name)
+
+
+def start(lab: str, name: str) -> None:
+    """Start a VM that exists."""
+    run(["docker", "start", container_name(lab, name)])
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar archive of files: those below /home/berth belong to the user berth (1000), private keys are for root only."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for directory in sorted({str(parent) for path in files for parent in Path(path).parents if str(parent) not in _STOCK_DIRECTORIES}):
+            entry = tarfile.TarInfo(directory.lstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o700 if directory.endswith("/.ssh") else 0o755
+            _own(entry, directory)
+            tar.addfile(entry)
+        for path, data in sorted(files.items()):
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode = len(data), 0o600 if b"PRIVATE KEY" in data else 0o644
+            _own(entry, path)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+_STOCK_DIRECTORIES = ("/", "/etc", "/etc/ssh", "/home", "/home/berth", "/usr", "/usr/local", "/usr/local/share", "/usr/local/share/ca-certificates")
+
+
+def _own(entry: tarfile.TarInfo, path: str) -> None:
+    if path.startswith("/home/berth/"):
+        entry.uid = entry.gid = 1000
+
+
+def set_hosts(lab: str, name: str, content: str) -> bool:
+    """Tell a running VM the addresses of the lab's hosts.
+
+    Returns:
+        True when they were others before.
+    """
+    script = 'new=$(cat); [ "$new" = "$(cat /etc/lab/hosts)" ] && exit 0; printf "%s\\n" "$new" > /etc/lab/hosts; /sbin/lab-init hosts; echo changed'
+    return bool(run(["docker", "exec", "--interactive", container_name(lab, name), "sh", "-c", script], stdin=content).strip())
+
+
+def wait(lab: str, addresses: Mapping[str, str], ssh: Sequence[str]) -> None:
+    """Wait until systemd of every VM has finished booting and the lab's user can log in.
+
+    Args:
+        lab: name of the lab.
+        addresses: addresses of the VMs by host name.
+        ssh: the ssh command up to the address.
+
+    Raises:
+        LabError: a VM is not ready in time, with the end of its journal.
+    """
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
+        ready = [pool.submit(_wait_one, lab, name, address, ssh, deadline) for name, address in addresses.items()]
+        errors = [str(error) for error in (future.exception() for future in ready) if error is not None]
+    if errors:
+        raise LabError("\n".join(errors))
+
+
+def _wait_one(lab: str, name: str, address: str, ssh: Sequence[str], deadline: float) -> None:
+    container = container_name(lab, name)
+
+    def booted() -> str:
+        # Fails while PID 1 is not systemd yet or its bus is closed, and for "degraded"; the answer is in the output.
+        try:
+            run(["docker", "exec", container, "systemctl", "is-system-running", "--wait"], timeout=BOOT_TIMEOUT)
+        except CommandError as error:
+            if error.output.splitlines()[:1] == ["degraded"]:
+                failed = run(["docker", "exec", container, "systemctl", "--failed", "--plain", "--no-legend"])
+                raise LabError(f"{name}: units failed at boot:\n{failed}{_journal(container)}") from error
+            return error.output or "no answer from systemd"
+        return ""
+
+    def reachable() -> str:
+        try:
+            run([*ssh, address, "true"], timeout=20)
+        except CommandError as error:
+            return error.output or "no answer from sshd"
+        return ""
+
+    _poll(booted, name, container, deadline)
+    _poll(reachable, name, container, deadline)
+
+
+def _poll(probe: Callable[[], str], name: str, container: str, deadline: float) -> None:
+    while (problem := probe()) != "":
+        if time.monotonic() > deadline or run(["docker", "inspect", "--format", "{{.State.Running}}", container]).strip() != "true":
+            raise LabError(f"{name} is not ready: {problem}\n{_journal(container)}")
+        time.sleep(0.2)
+
+
+def _journal(container: str) -> str:
+    try:
+        return "The end of its journal:\n" + run(["docker", "exec", container, "journalctl", "--no-pager", "--lines", "30"])
+    except CommandError:
+        return "It has no journal. What its first process said:\n" + run(["docker", "logs", "--tail", "30", container])
+
+
+def destroy(lab: str, project: Path, directory: Path) -> bool:
+    """Remove a lab: containers with their volumes, network, files. Also what an interrupted run left of it.
+
+    Returns:
+        True when there was anything.
+    """
+    refuse_foreign(lab, project)
+    found = remove_labelled(f"{LABEL}={lab}")
+    if directory.exists():
+        shutil.rmtree(directory)
+        found = True
+    return found
+
+
+def remove_labelled(label: str) -> bool:
+    """Remove containers, volumes and networks that carry a label.
+
+    Returns:
+        True when there was anything.
+    """
+    found = False
+    remove = {
+        ("docker", "ps", "--all", "--quiet"): ["docker", "rm", "--force", "--volumes"],
+        ("docker", "volume", "ls", "--quiet"): ["docker", "volume", "rm", "--force"],
+        ("docker", "network", "ls", "--quiet"): ["docker", "network", "rm"],
+    }
+    for ls, rm in remove.items():
+        identifiers = run([*ls, "--filter", f"label={label}"]).split()
+        if identifiers:
+            run([*rm, *identifiers], timeout=180)
+            found = True
+    return found
+
+
+def labs() -> dict[str, str]:
+    """All labs on the engine, also those of which only a network or a volume is left: checkout by name of the lab."""
+    found = {}
+    for ls in (["docker", "ps", "--all"], ["docker", "volume", "ls"], ["docker", "network", "ls"]):
+        output = run([*ls, "--filter", f"label={OWNER}", "--format", f'{{{{.Label "{LABEL}"}}}}\t{{{{.Label "{OWNER}"}}}}'])
+        found.update(dict(line.split("\t", 1) for line in output.splitlines()))
+    return found
