@@ -61,7 +61,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._sizing import SizingError, postgresql_parameters as compute
+from ..module_utils._sizing import SizingError
+from ..module_utils._sizing import postgresql_parameters as compute
 
 
 def postgresql_parameters(
@@ -74,9 +75,7 @@ def postgresql_parameters(
 ) -> dict[str, str | int]:
     """Convert what Jinja hands over and call the pure function."""
     try:
-        return compute(
-            int(memory_mb), int(cpus), str(disk_kind), int(max_connections), int(workers), disk_mb=int(disk_mb)
-        )
+        return compute(int(memory_mb), int(cpus), str(disk_kind), int(max_connections), int(workers), disk_mb=int(disk_mb))
     except (SizingError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"postgresql_parameters: {error}") from error
 

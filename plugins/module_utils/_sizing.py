@@ -1,5 +1,5 @@
-# Copyright (c) 2026 berth.odoo contributors
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Capacity formulas: from what a machine has to what each service may take.
 
@@ -15,6 +15,11 @@ Sources are named where a number comes from outside:
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ._validate import Problem
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
 
@@ -115,13 +120,9 @@ def postgresql_parameters(
     if cpus < 1:
         raise SizingError(f"PostgreSQL processors are {cpus}, expected at least 1: set postgresql_cpus to 1 or more.")
     if disk_kind not in DISK_KINDS:
-        raise SizingError(
-            f"The disk kind is {disk_kind!r}, expected one of {', '.join(DISK_KINDS)}: set postgresql_disk_kind."
-        )
+        raise SizingError(f"The disk kind is {disk_kind!r}, expected one of {', '.join(DISK_KINDS)}: set postgresql_disk_kind.")
     if max_connections < 10:
-        raise SizingError(
-            f"max_connections is {max_connections}, expected at least 10: set postgresql_max_connections to 10 or more."
-        )
+        raise SizingError(f"max_connections is {max_connections}, expected at least 10: set postgresql_max_connections to 10 or more.")
     if workers < 0 or workers > max_connections:
         raise SizingError(
             f"{workers} connections would work at once but max_connections is {max_connections}: "
@@ -185,3 +186,587 @@ def postgresql_parameters(
         "log_temp_files": "16MB",
         "log_autovacuum_min_duration": "10s",
     }
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The plan of a whole inventory
+
+USERS_PER_WORKER = {"production": 6, "staging": 12, "development": 30}
+"""People who work at the same moment per web worker. 6: Odoo guide. The others: judgement (fewer clicks at once)."""
+
+USERS_PER_WORKER_LIMIT = 30
+"""More people per worker is no plan but a hope: the Odoo engineer's starting point for *named* users."""
+
+MINIMUM_WEB_WORKERS = 2
+"""A PDF report asks its own pool for its stylesheets while it holds a worker, so one worker waits for itself."""
+
+WEB_FIXED_MB = 96
+"""Prefork master (41 MB measured), the HTTP socket's queue and what Python keeps for itself."""
+
+WEB_WORKER_MB = 160
+"""A worker between two requests: 131 to 134 MB resident measured with 40 to 84 modules, plus a margin."""
+
+WEB_HEAVY_MB = {"production": (512, 1024), "staging": (512, 768), "development": (384, 512)}
+"""Least and wanted room for one worker that prints, imports or computes: the Odoo guide's heavy request is 1 GB."""
+
+CRON_FIXED_MB = 96
+CRON_HEAVY_MB = {"production": (256, 512), "staging": (256, 384), "development": (192, 256)}
+"""A cron worker idles at 55 MB (measured); a scheduler run is heavier (judgement)."""
+
+MAINTENANCE_MB = (384, 768)
+"""Room for one module installation or upgrade at a time on a host (judgement; ``-i`` of eight apps fits into 400)."""
+
+ODOO_MAPPED_MB = 128
+"""What Odoo's limits count beyond resident memory: they measure *virtual* memory, 255 MB at 131 MB resident."""
+
+ODOO_HARD_MINIMUM_MB = 2560
+"""Odoo's own default. Lower breaks wkhtmltopdf, which inherits the limit and maps much more than it touches; the
+cgroup limit is what really protects the neighbours."""
+
+DB_MAXCONN = 8
+"""Upper bound of a web or cron process (``db_maxconn``). A web worker uses 2, a cron worker 3 (measured)."""
+
+CRON_CONNECTIONS = 4
+"""LISTEN on ``postgres``, the lock on the job, the job's own cursor (measured: 3), and one notification."""
+
+NESTED_TRANSACTIONS = 4
+"""Spare server connections above one per worker, for cursors opened inside a transaction. Without them all workers
+could wait for each other until ``query_wait_timeout``; so the pool is never cut to the database's processors."""
+
+DIRECT_CONNECTIONS = 20
+"""Connections to PostgreSQL beside the pools: 3 reserved for superusers, Patroni 4, one module upgrade 6, a dump 2,
+exporters 3, a person 2."""
+
+MAXIMUM_CONNECTIONS = 1000
+"""postgres.conf values above this only hide a missing pool (judgement)."""
+
+GRANULE_MB = 16
+"""Limits are multiples of this, so that a few megabytes more or less do not touch every container."""
+
+
+class Machine(NamedTuple):
+    """What a host has, as C(preflight_info) measured it."""
+
+    cpus: int
+    memory_mb: int
+    disk_kind: str = "ssd"
+    disk_mb: int = 0
+
+
+class Demand(NamedTuple):
+    """A service's memory: refused below *least*, never given more than *wanted*."""
+
+    service: str
+    least: int
+    wanted: int
+    setting: str
+    """The variable that changes it; empty when none does."""
+
+
+def usable_memory(memory_mb: int) -> int:
+    """Round memory down to a sixteenth of the next power of two.
+
+    What the kernel reports varies by some megabytes with its version, and a limit that follows would restart
+    containers and change ``shared_buffers``. 3 to 5 % of a machine's nominal memory is missing from ``MemTotal``;
+    the step is 6 to 12 %, so the nominal size never sits on an edge.
+    """
+    step = max(1, (1 << (memory_mb - 1).bit_length()) // 16) if memory_mb > 0 else 1
+    return memory_mb // step * step
+
+
+def reserve_of(memory_mb: int) -> int:
+    """Memory kept for the kernel, Docker, SSH and administration: 512 MB, and 5 % above 8 GB, 4 GB at most.
+
+    systemd, sshd, dockerd and containerd idle at 250 to 300 MB (measured in lab VMs).
+    """
+    return min(4096, 512 + max(0, memory_mb - 8192) // 20)
+
+
+def budget_of(memory_mb: int) -> int:
+    """Memory that all containers of a host may use together."""
+    usable = usable_memory(memory_mb)
+    return max(0, usable - reserve_of(usable)) // GRANULE_MB * GRANULE_MB
+
+
+def share(demands: Sequence[Demand], budget: int) -> dict[str, int]:
+    """Divide *budget* between services: each gets its least, and the same part of the way to what it wants.
+
+    :raises SizingError: the least amounts alone exceed the budget.
+    """
+    least = sum(demand.least for demand in demands)
+    if least > budget:
+        parts = ", ".join(f"{demand.service} {demand.least}" for demand in demands)
+        raise SizingError(f"{least} MB are needed at least ({parts}) and {budget} MB are there")
+    spare = budget - least
+    missing = sum(demand.wanted - demand.least for demand in demands)
+    part = min(spare, missing)
+    return {
+        demand.service: demand.least + ((demand.wanted - demand.least) * part // missing // GRANULE_MB * GRANULE_MB if missing else 0)
+        for demand in demands
+    }
+
+
+def postgresql_minimum(max_connections: int) -> int:
+    """Return the least memory for a PostgreSQL container: 384 MB, or 6 MB a connection and 64 MB (judgement)."""
+    return _granules(max(384, 64 + 6 * max_connections))
+
+
+def _granules(memory_mb: int) -> int:
+    """Round up to whole granules."""
+    return -(-memory_mb // GRANULE_MB) * GRANULE_MB
+
+
+def whole(value: Any) -> int | None:
+    """Return an override as a whole number, or nothing when it is none (validation reports it elsewhere)."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return int(str(value))
+    except ValueError:
+        return None
+
+
+class Plan(NamedTuple):
+    """Result of :func:`plan`."""
+
+    hosts: dict[str, dict[str, Any]]
+    """Host to its part, see :func:`plan`."""
+    problems: list[Problem]
+    notes: list[str]
+
+
+def plan(
+    machines: Mapping[str, Machine],
+    tiers: Mapping[str, Sequence[str]],
+    instances: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
+    """Compute what every service of every host may use, and refuse what does not add up.
+
+    Order of the computation: workers from users and processors, pools from workers, ``max_connections`` from pools,
+    memory from all of it, Odoo's and PostgreSQL's own limits from the memory they got. So each number depends only
+    on earlier ones, and more users or more memory never lead to less of anything but slack.
+
+    :param machines: host to what it has. A host that is missing here gets no plan.
+    :param tiers: tier (``edge``, ``app``, ``database``, ``cache``) to its hosts.
+    :param instances: host to the validated ``odoo_instances`` it sees. An instance runs on the app hosts that see it;
+        where all hosts see the same ones, all app hosts run all of them.
+    :param overrides: host to the flat variables an inventory sets (``odoo_web_workers``, ``postgresql_memory_mb``…).
+        Keys of an instance (``web_workers``…) win over flat variables.
+    :returns: per host ``memory`` (``total_mb``, ``reserve_mb``, ``limits`` by service), and by tier ``traefik``,
+        ``etcd``, ``postgresql``, ``pgbouncer``, ``redis`` and ``odoo`` (by instance).
+    """
+    return _Planner(machines, tiers, instances, overrides or {}).run()
+
+
+class _Planner:
+    """One computation; collects problems and notes on its way."""
+
+    def __init__(
+        self,
+        machines: Mapping[str, Machine],
+        tiers: Mapping[str, Sequence[str]],
+        instances: Mapping[str, Mapping[str, Mapping[str, Any]]],
+        overrides: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.machines = machines
+        self.tiers = {tier: [host for host in hosts if host in machines] for tier, hosts in tiers.items()}
+        self.instances = instances
+        self.overrides = overrides
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+        self.hosts: dict[str, dict[str, Any]] = {host: {} for host in machines}
+
+    def run(self) -> Plan:
+        """Compute in the order that :func:`plan` describes."""
+        for host in self.tiers.get("app", []):
+            self._workers(host)
+            self._pools(host)
+        self._connections()
+        for host in self.machines:
+            self._memory(host)
+        self._parameters()
+        return Plan(self.hosts, self.problems, self.notes)
+
+    # -- helpers
+
+    def _override(self, host: str, variable: str, least: int = 1) -> int | None:
+        """Return an override, or nothing. One that is too small is a problem and is used nevertheless."""
+        value = whole(self.overrides.get(host, {}).get(variable))
+        if value is not None and value < least:
+            self._refuse(host, variable, str(value), f"{least} or more", f"{variable}: {least}")
+        return value
+
+    def _refuse(self, host: str, subject: str, found: str, expected: str, remedy: str) -> None:
+        self.problems.append(Problem((host,), subject, found, expected, remedy))
+
+    def _app_hosts(self, instance: str) -> list[str]:
+        return [host for host in self.tiers.get("app", []) if instance in self.instances.get(host, {})]
+
+    def _all_users(self) -> int:
+        users: dict[str, int] = {}
+        for seen in self.instances.values():
+            for name, instance in seen.items():
+                users[name] = _users(instance)
+        return sum(users.values())
+
+    # -- workers
+
+    def _workers(self, host: str) -> None:
+        odoo: dict[str, dict[str, Any]] = {}
+        cores = self.machines[host].cpus
+        for name, instance in self.instances.get(host, {}).items():
+            users = -(-_users(instance) // len(self._app_hosts(name)))
+            wanted = max(MINIMUM_WEB_WORKERS, -(-users // USERS_PER_WORKER[_service_class(instance)]))
+            given = self._instance_override(host, name, instance, "web_workers")
+            workers = given if given is not None else min(wanted, 2 * cores + 1)
+            if given is None and workers < wanted:
+                self.notes.append(
+                    f"{host}: {name} gets {workers} web workers for {users} users (wanted {wanted}): "
+                    f"more than {2 * cores + 1} only queue on {cores} CPUs."
+                )
+            if given is None and users > workers * USERS_PER_WORKER_LIMIT:
+                self._refuse(
+                    host,
+                    f"odoo_instances.{name}.users",
+                    f"{users} users on {cores} CPUs, {users // workers} for each of {workers} web workers",
+                    f"at most {workers * USERS_PER_WORKER_LIMIT} at the same moment on this host",
+                    f"more CPUs, another app host, or accept it: odoo_instances.{name}: {{web_workers: {workers}}}",
+                )
+            if given == 1:
+                self.notes.append(f"{host}: {name} has one web worker: printing a PDF makes it wait for itself.")
+            cron = self._instance_override(host, name, instance, "cron_workers")
+            if cron is None:
+                production = _service_class(instance) == "production"
+                cron = 1 + (users >= 50) + (users >= 200) if production else 1
+            odoo[name] = {
+                "web_workers": workers,
+                "cron_workers": cron,
+                "max_cron": cron,
+                "db_maxconn": DB_MAXCONN,
+                "db_maxconn_gevent": _clamp(4 + users // 100, 4, 16),
+            }
+        self.hosts[host]["odoo"] = odoo
+
+    def _instance_override(self, host: str, name: str, instance: Mapping[str, Any], key: str, least: int = 1) -> int | None:
+        """Return an instance's own value, or the flat variable's."""
+        value = whole(instance.get(key))
+        if value is None:
+            return self._override(host, f"odoo_{key}", least)
+        if value < least:
+            path = f"odoo_instances.{name}.{key}"
+            self._refuse(host, path, str(value), f"{least} or more", f"odoo_instances.{name}: {{{key}: {least}}}")
+        return value
+
+    # -- connections
+
+    def _pools(self, host: str) -> None:
+        odoo = self.hosts[host]["odoo"].values()
+        pool_least = max((item["web_workers"] for item in odoo), default=1) + 1
+        session_least = max((_session_connections(item) for item in odoo), default=1)
+        clients = max(
+            sum((item["web_workers"] + 1) * DB_MAXCONN for item in odoo),
+            sum(item["db_maxconn_gevent"] + (item["cron_workers"] + 1) * DB_MAXCONN for item in odoo),
+        )
+        pool = self._override(host, "pgbouncer_pool_size", pool_least)
+        session = self._override(host, "pgbouncer_session_pool_size", session_least)
+        maximum = self._override(host, "pgbouncer_max_client_connections", clients)
+        self.hosts[host]["pgbouncer"] = {
+            "pool_size": pool_least - 1 + NESTED_TRANSACTIONS if pool is None else pool,
+            "session_pool_size": session_least if session is None else session,
+            "max_client_connections": max(100, -(-(clients + 10) // 50) * 50) if maximum is None else maximum,
+        }
+
+    def _connections(self) -> None:
+        """Add up the pools: per instance and app host one for its database and one for ``postgres``, in both modes."""
+        pools = 0
+        for host in self.tiers.get("app", []):
+            part = self.hosts[host]
+            pools += 2 * len(part["odoo"]) * (part["pgbouncer"]["pool_size"] + part["pgbouncer"]["session_pool_size"])
+        needed = pools + DIRECT_CONNECTIONS
+        # In steps of 20, because a change restarts PostgreSQL.
+        planned = -(-needed // 20) * 20
+        if planned > MAXIMUM_CONNECTIONS:
+            self.problems.append(
+                Problem(
+                    (),
+                    "connections",
+                    f"{pools} connections of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"at most {MAXIMUM_CONNECTIONS} in one PostgreSQL cluster",
+                    "move instances to another inventory, or lower web_workers and cron_workers of small ones to 2 and 1",
+                )
+            )
+        for host in self.tiers.get("database", []):
+            given = whole(self.overrides.get(host, {}).get("postgresql_max_connections"))
+            if given is not None and given < needed:
+                self._refuse(
+                    host,
+                    "postgresql_max_connections",
+                    str(given),
+                    f"at least {needed}: {pools} of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"postgresql_max_connections: {planned}, or lower pgbouncer_pool_size",
+                )
+            self.hosts[host]["postgresql"] = {
+                "max_connections": planned if given is None else given,
+                "connections": {"pools": pools, "reserved": DIRECT_CONNECTIONS},
+            }
+        values = {self.hosts[host]["postgresql"]["max_connections"] for host in self.tiers.get("database", [])}
+        if len(values) > 1:
+            self.problems.append(
+                Problem(
+                    tuple(self.tiers["database"]),
+                    "postgresql_max_connections",
+                    f"different values: {', '.join(map(str, sorted(values)))}",
+                    "one value, because every member may become the primary and a standby refuses a lower one",
+                    "set it in the group's variables instead of a host's",
+                )
+            )
+
+    # -- memory
+
+    def _memory(self, host: str) -> None:
+        total = self.machines[host].memory_mb
+        budget = budget_of(total)
+        demands = self._demands(host)
+        try:
+            limits = share(demands, budget)
+        except SizingError as error:
+            least = sum(demand.least for demand in demands)
+            enough = next(size for size in range(256, 1 << 30, 256) if budget_of(size) >= least)
+            movable = [demand for demand in demands if demand.setting]
+            largest = sorted(movable, key=lambda demand: demand.least, reverse=True)[:3]
+            self._refuse(
+                host,
+                "memory",
+                f"{total} MB, of which {total - budget} MB are kept for the system: {error}",
+                f"{enough} MB for what this host shall run",
+                f"give {host} {enough} MB, move a tier to another host, or lower "
+                + ", ".join(dict.fromkeys(demand.setting for demand in largest)),
+            )
+            limits = {demand.service: demand.least for demand in demands}
+        if "postgresql" in limits and "postgresql_memory_mb" not in self._given(host):
+            # What nobody else wants is PostgreSQL's: its limit counts the page cache.
+            limits["postgresql"] += max(0, budget - sum(limits.values())) // GRANULE_MB * GRANULE_MB
+        part = self.hosts[host]
+        part["memory"] = {"total_mb": total, "reserve_mb": total - budget, "limits": limits}
+        for service in ("traefik", "etcd", "postgresql", "pgbouncer", "redis"):
+            if service in limits:
+                part.setdefault(service, {})["memory_mb"] = limits[service]
+        if "redis" in part:
+            given = self._override(host, "redis_maxmemory_mb")
+            part["redis"]["maxmemory_mb"] = (limits["redis"] - 32) // 2 if given is None else given
+        for name, odoo in part.get("odoo", {}).items():
+            self._odoo_limits(name, odoo, limits)
+
+    def _given(self, host: str) -> set[str]:
+        return {name for name, value in self.overrides.get(host, {}).items() if whole(value) is not None}
+
+    def _demand(self, host: str, service: str, setting: str, least: int, wanted: int) -> Demand:
+        least = _granules(least)
+        given = self._override(host, setting, least)
+        if given is not None:
+            return Demand(service, given, given, setting)
+        return Demand(service, least, max(least, _granules(wanted)), setting)
+
+    def _demands(self, host: str) -> list[Demand]:
+        users = self._all_users()
+        part = self.hosts[host]
+        demands = []
+        if host in self.tiers.get("edge", []):
+            demands.append(self._demand(host, "traefik", "traefik_memory_mb", 128, _clamp(256 + users // 2, 256, 1024)))
+        if host in self.tiers.get("cache", []):
+            # A session takes 520 bytes (measured), twice that with overhead; four devices a user; the rest is rate
+            # limits. The limit is twice maxmemory, because rewriting the append-only file forks.
+            maximum = whole(self.overrides.get(host, {}).get("redis_maxmemory_mb"))
+            wanted = 2 * (_clamp(64 + users // 20, 64, 1024) if maximum is None else maximum) + 32
+            demands.append(self._demand(host, "redis", "redis_memory_mb", 96 if maximum is None else maximum * 5 // 4 + 16, wanted))
+        if host in self.tiers.get("app", []):
+            for name, odoo in part["odoo"].items():
+                demands.extend(self._odoo_demands(host, name, odoo))
+            demands.append(Demand("odoo-maintenance", *MAINTENANCE_MB, ""))
+            clients = part["pgbouncer"]["max_client_connections"]
+            demands.extend(
+                self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 20) for service in ("pgbouncer", "pgbouncer-session")
+            )
+        if host in self.tiers.get("database", []):
+            demands.append(self._demand(host, "etcd", "etcd_memory_mb", 128, 256))
+            least = postgresql_minimum(part["postgresql"]["max_connections"])
+            wanted = budget_of(self.machines[host].memory_mb) // 4
+            demands.append(self._demand(host, "postgresql", "postgresql_memory_mb", least, wanted))
+        return demands
+
+    def _odoo_demands(self, host: str, name: str, odoo: Mapping[str, Any]) -> Iterable[Demand]:
+        instance = self.instances[host][name]
+        kind = _service_class(instance)
+        idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
+        web_least, web_wanted = WEB_HEAVY_MB[kind]
+        # Odoo guide: 80 % of the workers light at 150 MB, 20 % heavy at 1 GB.
+        guide = WEB_FIXED_MB + odoo["web_workers"] * (4 * 150 + 1024) // 5
+        cron_least, cron_wanted = CRON_HEAVY_MB[kind]
+        users = -(-_users(instance) // len(self._app_hosts(name)))
+        for tier, least, wanted in (
+            ("web", idle + web_least, max(idle + web_wanted, guide) if kind == "production" else idle + web_wanted),
+            ("websocket", 192, _clamp(256 + users, 256, 1024)),
+            (
+                "cron",
+                CRON_FIXED_MB + odoo["cron_workers"] * cron_least,
+                CRON_FIXED_MB + odoo["cron_workers"] * cron_wanted,
+            ),
+        ):
+            least = _granules(least)
+            key = f"{tier}_memory_mb"
+            given = self._instance_override(host, name, instance, key, least)
+            setting = f"odoo_instances.{name}.{key if given is not None or tier != 'web' else 'web_workers'}"
+            yield Demand(
+                f"odoo-{name}-{tier}",
+                least if given is None else given,
+                max(least, _granules(wanted)) if given is None else given,
+                setting,
+            )
+
+    @staticmethod
+    def _odoo_limits(name: str, odoo: dict[str, Any], limits: Mapping[str, int]) -> None:
+        for tier in ("web", "websocket", "cron"):
+            odoo[f"{tier}_memory_mb"] = limits[f"odoo-{name}-{tier}"]
+        odoo["maintenance_memory_mb"] = limits["odoo-maintenance"]
+        idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
+        soft = _clamp(odoo["web_memory_mb"] - idle, 256, 2048) + ODOO_MAPPED_MB
+        odoo["limit_memory_soft"] = soft * 1024 * 1024
+        odoo["limit_memory_hard"] = max(ODOO_HARD_MINIMUM_MB, soft * 5 // 4) * 1024 * 1024
+
+    # -- PostgreSQL
+
+    def _parameters(self) -> None:
+        """One set for the cluster, from its smallest member: any member may become the primary."""
+        hosts = self.tiers.get("database", [])
+        if not hosts:
+            return
+        given = [self.overrides.get(host, {}) for host in hosts]
+        for host in hosts:
+            own = self._override(host, "postgresql_cpus")
+            cores = self.machines[host].cpus
+            shared = host in self.tiers.get("app", [])
+            self.hosts[host]["postgresql"]["cpus"] = own or (max(1, cores // 2) if shared else cores)
+        kinds = [
+            kind if (kind := values.get("postgresql_disk_kind")) in DISK_KINDS else self.machines[host].disk_kind
+            for host, values in zip(hosts, given, strict=True)
+        ]
+        disks = [self.machines[host].disk_mb for host in hosts]
+        parts = [self.hosts[host]["postgresql"] for host in hosts]
+        active = sum(len(self.hosts[host]["odoo"]) * self.hosts[host]["pgbouncer"]["pool_size"] for host in self.tiers.get("app", []))
+        connections = max(part["max_connections"] for part in parts)
+        try:
+            parameters = postgresql_parameters(
+                min(part["memory_mb"] for part in parts),
+                min(part["cpus"] for part in parts),
+                min(kinds, key=DISK_KINDS.index),
+                connections,
+                min(max(1, active), connections),
+                disk_mb=min(disks) if all(disks) else 0,
+            )
+        except SizingError as error:
+            self.problems.append(Problem(tuple(hosts), "PostgreSQL", str(error), "numbers that fit together", "see above"))
+            return
+        for host, part, values in zip(hosts, parts, given, strict=True):
+            part["disk_kind"] = min(kinds, key=DISK_KINDS.index)
+            own = values.get("postgresql_parameters")
+            part["parameters"] = {**parameters, "max_connections": part["max_connections"], **(own if isinstance(own, Mapping) else {})}
+            self._check_own_parameters(host, part)
+
+    def _check_own_parameters(self, host: str, part: Mapping[str, Any]) -> None:
+        """Check what a person put into ``postgresql_parameters`` against the memory of the container."""
+        buffers = megabytes(part["parameters"].get("shared_buffers"), 8 / 1024)
+        if buffers is not None and buffers > part["memory_mb"] * 6 // 10:
+            self._refuse(
+                host,
+                "postgresql_parameters.shared_buffers",
+                str(part["parameters"]["shared_buffers"]),
+                f"at most 60 % of the container's {part['memory_mb']} MB",
+                f"postgresql_parameters: {{shared_buffers: {part['memory_mb'] // 4}MB}}, or raise postgresql_memory_mb",
+            )
+        if whole(part["parameters"].get("max_connections")) != part["max_connections"]:
+            self._refuse(
+                host,
+                "postgresql_parameters.max_connections",
+                str(part["parameters"].get("max_connections")),
+                "the variable for it, which the plan checks",
+                f"postgresql_max_connections: {part['max_connections']}",
+            )
+
+
+def _users(instance: Mapping[str, Any]) -> int:
+    return max(1, whole(instance.get("users")) or 10)
+
+
+def _service_class(instance: Mapping[str, Any]) -> str:
+    kind = str(instance.get("service_class") or "production")
+    return kind if kind in USERS_PER_WORKER else "production"
+
+
+def _session_connections(odoo: Mapping[str, Any]) -> int:
+    """Count the server connections that one database needs in session mode: each client holds one."""
+    return int(odoo["db_maxconn_gevent"] + odoo["cron_workers"] * CRON_CONNECTIONS + 2)
+
+
+def megabytes(value: Any, unit_mb: float) -> float | None:
+    """Read a PostgreSQL size: a number of *unit_mb*, or a text with kB, MB, GB or TB."""
+    units = {"kB": 1 / 1024, "MB": 1.0, "GB": 1024.0, "TB": 1024.0 * 1024}
+    text = str(value).strip()
+    for suffix, factor in units.items():
+        if text.endswith(suffix):
+            text, unit_mb = text.removesuffix(suffix).strip(), factor
+            break
+    try:
+        return float(text) * unit_mb
+    except ValueError:
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Table
+
+
+def format_plan(result: Plan, machines: Mapping[str, Machine]) -> list[str]:
+    """Lay the plan out as aligned columns, without colours: one line a service."""
+    rows: list[tuple[str, str, str, str]] = [("host", "service", "memory", "plan")]
+    for host, part in result.hosts.items():
+        machine = machines[host]
+        memory = part["memory"]
+        used = sum(memory["limits"].values())
+        rows.append((host, "", f"{machine.memory_mb} MB", f"{machine.cpus} CPUs, {machine.disk_kind}"))
+        rows.extend(("", service, f"{limit} MB", _remark(part, service)) for service, limit in memory["limits"].items())
+        rows.append(("", "system", f"{memory['reserve_mb']} MB", "kept for the kernel, Docker and administration"))
+        free = machine.memory_mb - used - memory["reserve_mb"]
+        if free >= GRANULE_MB:
+            rows.append(("", "unassigned", f"{free} MB", "page cache"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows]
+
+
+def _remark(part: Mapping[str, Any], service: str) -> str:
+    if service == "postgresql":
+        values = part["postgresql"]
+        connections = values["connections"]
+        buffers = values.get("parameters", {}).get("shared_buffers", "?")
+        return (
+            f"shared_buffers {buffers}, max_connections {values['max_connections']} "
+            f"(pools {connections['pools']}, reserved {connections['reserved']})"
+        )
+    if service == "pgbouncer":
+        values = part["pgbouncer"]
+        return f"{values['pool_size']} server connections a pool, {values['max_client_connections']} clients"
+    if service == "pgbouncer-session":
+        return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
+    if service == "redis":
+        return f"maxmemory {part['redis']['maxmemory_mb']} MB"
+    if service == "odoo-maintenance":
+        return "one installation or upgrade at a time"
+    if service.startswith("odoo-"):
+        name, tier = service.removeprefix("odoo-").rsplit("-", 1)
+        odoo = part["odoo"][name]
+        if tier == "web":
+            return f"{odoo['web_workers']} workers, recycled above {odoo['limit_memory_soft'] >> 20} MB (virtual)"
+        if tier == "cron":
+            return f"{odoo['cron_workers']} workers"
+        return f"{odoo['db_maxconn_gevent']} connections"
+    return ""
