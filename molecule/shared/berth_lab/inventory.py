@@ -89,17 +89,16 @@ def hosts_inventory(settings: Settings, addresses: Mapping[str, str]) -> dict[st
     for vm in settings.vms:
         for group in vm.groups:
             children.setdefault(group, {"hosts": {}})["hosts"][vm.name] = {}
-    inventory: dict[str, Any] = {
-        "hosts": {name: {"ansible_host": address} for name, address in addresses.items()},
-        "vars": {
-            "ansible_connection": "ssh",
-            "ansible_user": USER,
-            "ansible_ssh_private_key_file": str(settings.directory / "ssh" / "id_ed25519"),
-            "ansible_ssh_common_args": shlex.join(ssh_options(settings)),
-            "ansible_pipelining": True,
-            "ansible_python_interpreter": "/usr/bin/python3",
-        },
+    # Variables of each host and not of the group: those of inventories/* are, and a group's variable would lose against them.
+    way_in = {
+        "ansible_connection": "ssh",
+        "ansible_user": USER,
+        "ansible_ssh_private_key_file": str(settings.directory / "ssh" / "id_ed25519"),
+        "ansible_ssh_common_args": shlex.join(ssh_options(settings)),
+        "ansible_pipelining": True,
+        "ansible_python_interpreter": "/usr/bin/python3",
     }
+    inventory: dict[str, Any] = {"hosts": {name: {"ansible_host": address, **way_in} for name, address in addresses.items()}}
     return {"all": inventory | ({"children": children} if children else {})}
 
 
