@@ -1,0 +1,187 @@
+# Copyright (c) 2026 berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of compose_project: validate, render, and send everything to the host in one module execution."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import json
+import os
+import re
+import socket
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.berth.odoo.plugins.module_utils import _compose as compose
+from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request
+from ansible_collections.berth.odoo.plugins.module_utils._compose_spec import ARGUMENT_SPEC
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core 2.18, where every string is a template
+
+    def trust_as_template(value: str) -> str:
+        return value
+
+
+MODE = re.compile(r"0?[0-7]{3,4}")
+MANAGED = "Managed by Ansible (berth.odoo): changes made here are undone by the next run."
+
+
+class ActionModule(ActionBase):
+    """Run compose_project."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        parameters = self._parameters()
+        try:
+            request = self._request(parameters, task_vars)
+        except compose.DefinitionError as error:
+            raise AnsibleActionFail(f"compose_project {parameters['name']}: {error}") from error
+        packed = base64.b64encode(zlib.compress(json.dumps(request.to_dict()).encode())).decode()
+        arguments = {"name": request.name, "state": request.state, "request": packed}
+        result.update(self._execute_module(module_name="berth.odoo.compose_project", module_args=arguments, task_vars=task_vars))
+        return result
+
+    def _parameters(self) -> dict[str, Any]:
+        """Return the task's arguments, validated and with defaults. No message repeats the content of a file."""
+        arguments = dict(self._task.args)
+        if "request" in arguments:
+            raise AnsibleActionFail("compose_project: 'request' is internal and cannot be set")
+        files = arguments.get("files") or []
+        if isinstance(files, (list, tuple)):
+            arguments["files"] = [self._one_or_many_reloads(item, index) for index, item in enumerate(files)]
+        arguments.update({name: arguments.get(name) or {} for name in ("override",)})
+        arguments.update({name: arguments.get(name) or [] for name in ("directories",)})
+        validated = ArgumentSpecValidator(ARGUMENT_SPEC).validate(arguments)
+        if validated.error_messages:
+            raise AnsibleActionFail("compose_project: " + "; ".join(validated.error_messages))
+        parameters: dict[str, Any] = validated.validated_parameters
+        if not compose.PROJECT_NAME.fullmatch(parameters["name"]):
+            raise AnsibleActionFail(
+                f"compose_project: name '{parameters['name']}' must be lower-case letters, digits, _ and -, "
+                "at most 63, and start with a letter or digit"
+            )
+        if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", parameters["base_dir"]) or ".." in parameters["base_dir"].split("/"):
+            raise AnsibleActionFail(f"compose_project: base_dir '{parameters['base_dir']}' must be a plain absolute path")
+        return parameters
+
+    @staticmethod
+    def _one_or_many_reloads(item: Any, index: int) -> Any:
+        if not isinstance(item, Mapping):
+            raise AnsibleActionFail(f"compose_project: files[{index}] must be a mapping, not {type(item).__name__}")
+        item = dict(item)
+        content = item.get("content")
+        if content is not None and not isinstance(content, str):
+            raise AnsibleActionFail(
+                f"compose_project: files[{index}].content (dest {item.get('dest')}) must be text, not {type(content).__name__}; "
+                "put it through to_json or to_nice_yaml"
+            )
+        if isinstance(item.get("reload"), Mapping):
+            item["reload"] = [item["reload"]]
+        return item
+
+    def _request(self, parameters: dict[str, Any], task_vars: dict[str, Any]) -> Request:
+        """Return what is sent to the host. Raises DefinitionError when it cannot work."""
+        absent = parameters["state"] == "absent"
+        definition: dict[str, Any] = {}
+        files: tuple[compose.ManagedFile, ...] = ()
+        if not absent:
+            if parameters["definition"] is None:
+                raise AnsibleActionFail(f"compose_project: state '{parameters['state']}' needs a definition")
+            definition = compose.merge(compose.normalise(parameters["definition"]), compose.normalise(parameters["override"], "override"))
+            files = tuple(self._file(item, task_vars) for item in parameters["files"])
+            compose.check_files(files)
+            compose.check_definition(definition, files)
+        return Request(
+            name=parameters["name"],
+            base_dir=parameters["base_dir"],
+            state=parameters["state"],
+            wait_timeout=parameters["wait_timeout"],
+            lock_timeout=parameters["lock_timeout"],
+            definition=definition,
+            files=files,
+            directories=tuple(self._directory(item) for item in parameters["directories"]) if not absent else (),
+            holder=f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}",
+        )
+
+    def _directory(self, item: dict[str, Any]) -> compose.DataDirectory:
+        path = item["path"]
+        if not path.startswith("/") or ".." in path.split("/") or path.strip("/") == "":
+            raise compose.DefinitionError(f"directories: path '{path}' must be absolute, without '..', and not /")
+        return compose.DataDirectory(path, item["owner"], item["group"], _mode(item["mode"], f"directories: {path}"))
+
+    def _file(self, item: dict[str, Any], task_vars: dict[str, Any]) -> compose.ManagedFile:
+        dest, sensitive = item["dest"], item["sensitive"]
+        if item["services"] is None and not item["reload"]:
+            raise compose.DefinitionError(
+                f"files: {dest} does not say what its change means: give services: [NAME] to recreate, reload: to reload, "
+                "or services: [] when nothing has to happen"
+            )
+        return compose.ManagedFile(
+            dest=dest,
+            content=self._content(item, task_vars),
+            owner=item["owner"],
+            group=item["group"],
+            mode=_mode(item["mode"] or ("0440" if sensitive else "0444"), f"files: {dest}"),
+            sensitive=sensitive,
+            services=tuple(item["services"] or ()),
+            reloads=tuple(
+                compose.Reload(entry["service"], tuple(entry["command"] or ()), entry["signal"] or "") for entry in item["reload"] or ()
+            ),
+        )
+
+    def _content(self, item: dict[str, Any], task_vars: dict[str, Any]) -> bytes:
+        if item["content"] is not None:
+            return str(item["content"]).encode()
+        if item["template"] is not None:
+            return self._render(item["template"], task_vars).encode()
+        try:
+            path = self._find_needle("files", item["src"])
+            # A vaulted file comes back as a decrypted temporary copy, which cleanup removes.
+            real = self._loader.get_real_file(path, decrypt=True)
+            try:
+                return Path(real).read_bytes()
+            finally:
+                self._loader.cleanup_tmp_file(real)
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"compose_project: files: {item['dest']}: src: {error}") from error
+
+    def _render(self, name: str, task_vars: dict[str, Any]) -> str:
+        """Render a template like ansible.builtin.template does with its defaults."""
+        try:
+            path = self._find_needle("templates", name)
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"compose_project: template {name}: {error}") from error
+        roots = [*task_vars.get("ansible_search_path", []), self._loader.get_basedir(), str(Path(path).parent)]
+        search = [place for root in roots for place in (str(Path(root) / "templates"), root)]
+        # The usual ansible_managed may hold a time or a user name, which would change files from run to run.
+        variables = {**task_vars, "ansible_managed": MANAGED, "template_path": path}
+        templar = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
+        options: dict[str, Any] = {} if hasattr(templar, "evaluate_expression") else {"convert_data": False}
+        text = templar.template(
+            trust_as_template(self._loader.get_text_file_contents(path)),
+            preserve_trailing_newlines=True,
+            escape_backslashes=False,
+            overrides={"trim_blocks": True, "lstrip_blocks": False},
+            **options,
+        )
+        if not isinstance(text, str):
+            raise AnsibleActionFail(f"compose_project: template {name} gave {type(text).__name__}, not text; use to_json")
+        return text
+
+
+def _mode(text: str, where: str) -> int:
+    """Return an octal mode; a number that YAML has already turned into decimal is refused."""
+    if not MODE.fullmatch(text):
+        raise compose.DefinitionError(f"{where}: mode '{text}' must be a quoted octal number such as '0440'")
+    return int(text, 8)

@@ -1,0 +1,59 @@
+# Copyright (c) 2026 berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of compose_project, shared by its module and its action plugin, which is the one that validates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "base_dir": {"type": "str", "default": "/opt/berth"},
+    "state": {"type": "str", "choices": ["present", "stopped", "absent"], "default": "present"},
+    "definition": {"type": "dict"},
+    "override": {"type": "dict", "default": {}},
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "dest": {"type": "str", "required": True},
+            "template": {"type": "str"},
+            "content": {"type": "str"},
+            "src": {"type": "str"},
+            "owner": {"type": "int", "default": 0},
+            "group": {"type": "int", "default": 0},
+            "mode": {"type": "str"},
+            "sensitive": {"type": "bool", "default": False},
+            "services": {"type": "list", "elements": "str"},
+            "reload": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "service": {"type": "str", "required": True},
+                    "command": {"type": "list", "elements": "str"},
+                    "signal": {"type": "str"},
+                },
+                "mutually_exclusive": [["command", "signal"]],
+                "required_one_of": [["command", "signal"]],
+            },
+        },
+        "mutually_exclusive": [["template", "content", "src"]],
+        "required_one_of": [["template", "content", "src"]],
+    },
+    "directories": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "str", "required": True},
+            "owner": {"type": "int", "default": 0},
+            "group": {"type": "int", "default": 0},
+            "mode": {"type": "str", "default": "0750"},
+        },
+    },
+    "wait_timeout": {"type": "int", "default": 120},
+    "lock_timeout": {"type": "int", "default": 15},
+    "request": {"type": "str", "no_log": True},
+}

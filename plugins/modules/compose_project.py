@@ -1,0 +1,334 @@
+#!/usr/bin/python
+# Copyright (c) 2026 berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: compose_project
+short_description: Bring one Docker Compose project with its files into the wanted state
+version_added: 0.1.0
+description:
+  - Takes a Compose definition as data and the configuration files of its services, and makes the host run exactly that, in one task.
+  - Only services whose own inputs changed are recreated. Inputs are the service's definition, the image that is on the host under its name,
+    the networks and volumes it uses, and the files that list it in O(files[].services). They are kept as keyed digests in labels of the
+    container, so a run that was killed half way is repaired by the next one.
+  - An unchanged project is recognised through the Docker API, without running C(docker compose).
+  - Services that are missing, stopped, paused, unhealthy or restarting again and again are repaired.
+  - Nothing is pulled or built. Images must be on the host already.
+author: [berth.odoo contributors (@berth-odoo)]
+requirements:
+  - Docker Engine 20.10 or later with the Compose plugin 2.20 or later on the managed host
+  - root on the managed host (C(become: true))
+attributes:
+  action:
+    description: Renders templates on the controller and sends everything in one module execution.
+    support: full
+  check_mode:
+    description: Predicts what would be done to each service and why. Works before Docker is installed.
+    support: full
+  diff_mode:
+    description: Shows the files and the Compose definition before and after; of sensitive files only that they change.
+    support: full
+  idempotent:
+    description: A second run changes nothing.
+    support: full
+options:
+  name:
+    description:
+      - Name of the project. Lower-case letters, digits, C(_) and C(-), at most 63 characters, a letter or digit first.
+      - The project's directory is O(base_dir)/O(name).
+    type: str
+    required: true
+  base_dir:
+    description:
+      - Absolute directory in which projects have their directories.
+      - It also holds C(.key), the secret that digests of files are keyed with. Losing it costs one recreation of every container.
+    type: str
+    default: /opt/berth
+  state:
+    description:
+      - V(present) makes files, containers and health as wanted.
+      - V(stopped) makes the files as wanted and stops the containers.
+      - V(absent) removes the containers, the project's own networks and every file this module wrote. Named volumes, O(directories) and files that
+        this module did not write stay.
+    type: str
+    choices: [present, stopped, absent]
+    default: present
+  definition:
+    description:
+      - The Compose file as data, with C(services), and where needed C(networks) and C(volumes). Required unless O(state=absent).
+      - Values are literal. A C($) stays a C($); nothing is taken from the environment or from an C(.env) file.
+      - A service with C(profiles) is written but never started; it is for C(docker compose run).
+      - Networks with C(external) are made (driver bridge) when they do not exist.
+      - Not a place for secrets, since everybody who may talk to Docker can read it. Use O(files) with O(files[].sensitive).
+    type: dict
+  override:
+    description:
+      - Merged into O(definition) recursively, last. A null removes a key; lists replace lists.
+    type: dict
+    default: {}
+  files:
+    description:
+      - Files below the project's directory. Files that were listed by an earlier run and no longer are, are removed.
+      - Mount their directory, not the single file, because a file is replaced by a new one when it changes.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      dest:
+        description: Path below the project's directory, such as V(config/redis.conf).
+        type: str
+        required: true
+      template:
+        description: A template, searched and rendered like those of M(ansible.builtin.template).
+        type: str
+      content:
+        description: The content as text.
+        type: str
+      src:
+        description: A file of the controller, searched like those of M(ansible.builtin.copy), copied byte for byte. A vaulted file is decrypted.
+        type: str
+      owner:
+        description: Numeric user id of the owner.
+        type: int
+        default: 0
+      group:
+        description: Numeric group id.
+        type: int
+        default: 0
+      mode:
+        description:
+          - Octal mode as a quoted string. The default is V('0444'), for sensitive files V('0440').
+          - The directory of a sensitive file gets mode 0750, owner root and the file's group; other directories get 0755.
+        type: str
+      sensitive:
+        description: The content never appears in results, diffs, logs, labels or command lines.
+        type: bool
+        default: false
+      services:
+        description:
+          - Services to recreate when the file changes.
+          - Required unless O(files[].reload) is given; V([]) says that a change needs no action.
+        type: list
+        elements: str
+      reload:
+        description:
+          - How services take over a change without being recreated, after everything else has been started. One mapping or a list of them.
+          - Not done for a service that this run starts anyway. When it fails, the task fails, and the next run tries again.
+        type: list
+        elements: dict
+        suboptions:
+          service:
+            description: Service whose containers are told.
+            type: str
+            required: true
+          command:
+            description: Command and arguments, run in the container without a shell.
+            type: list
+            elements: str
+          signal:
+            description: Signal for the container's first process, such as V(HUP).
+            type: str
+  directories:
+    description: Directories for data, made with owner and mode when missing, corrected when different, never removed. Their content is not touched.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: str
+        required: true
+      owner:
+        description: Numeric user id.
+        type: int
+        default: 0
+      group:
+        description: Numeric group id.
+        type: int
+        default: 0
+      mode:
+        description: Octal mode as a quoted string.
+        type: str
+        default: "0750"
+  wait_timeout:
+    description:
+      - Seconds for all changed services to become healthy. A service with a longer C(start_period) gets that, and one more health check.
+      - A service without a health check counts as well when it has been running for a second.
+    type: int
+    default: 120
+  lock_timeout:
+    description: Seconds to wait for another run that changes the same project on the same host.
+    type: int
+    default: 15
+  request:
+    description: Internal. What the action plugin sends to the host; it cannot be set in a playbook.
+    type: str
+notes:
+  - The task needs no C(no_log). It returns nothing sensitive, and C(no_log) would hide the explanation of a failure.
+seealso:
+  - module: community.docker.docker_compose_v2
+"""
+
+EXAMPLES = r"""
+- name: Converge Redis
+  berth.odoo.compose_project:
+    name: redis
+    definition:
+      services:
+        redis:
+          image: berth/redis:8.0.2-0a1b2c3d4e5f
+          command: [redis-server, /etc/redis/redis.conf]
+          volumes:
+            - ./config:/etc/redis:ro
+            - ./secrets:/run/secrets/redis:ro
+            - /var/lib/berth/redis:/data
+          healthcheck:
+            test: [CMD, redis-cli, ping]
+            interval: 5s
+    override: "{{ redis_compose_override }}"
+    files:
+      - dest: config/redis.conf
+        template: redis.conf.j2
+        services: [redis]
+      - dest: secrets/users.acl
+        template: users.acl.j2
+        group: 46379
+        sensitive: true
+        reload:
+          service: redis
+          command: [redis-cli, ACL, LOAD]
+    directories:
+      - {path: /var/lib/berth/redis, owner: 46379, group: 46379, mode: "0750"}
+    wait_timeout: 60
+
+- name: Stop it, for example to restore its data
+  berth.odoo.compose_project:
+    name: redis
+    definition: "{{ redis_definition }}"
+    files: "{{ redis_files }}"
+    state: stopped
+
+- name: Remove it, keep its data
+  berth.odoo.compose_project:
+    name: redis
+    state: absent
+"""
+
+RETURN = r"""
+project_dir:
+  description: The project's directory.
+  returned: always
+  type: str
+  sample: /opt/berth/redis
+services:
+  description: What was done, or in check mode would be done, to each service.
+  returned: always
+  type: dict
+  contains:
+    action:
+      description: >-
+        One of V(created), V(recreated), V(started) (also restarted or unpaused), V(reloaded), V(stopped), V(removed), V(unchanged).
+      type: str
+    reasons:
+      description: Why.
+      type: list
+      elements: str
+  sample:
+    redis: {action: recreated, reasons: ["environment changed", "file config/redis.conf changed"]}
+files:
+  description: Files below the project's directory that were written or removed.
+  returned: always
+  type: dict
+  contains:
+    created:
+      description: Files that were not there.
+      type: list
+      elements: str
+    changed:
+      description: Files with another content, owner or mode.
+      type: list
+      elements: str
+    removed:
+      description: Files that are no longer listed.
+      type: list
+      elements: str
+directories:
+  description: Data directories that were made or corrected.
+  returned: always
+  type: list
+  elements: str
+networks:
+  description: External networks that were made; with O(state=absent) the project's networks that were removed.
+  returned: always
+  type: list
+  elements: str
+failures:
+  description: Services that did not become well.
+  returned: when a service failed
+  type: list
+  elements: dict
+  contains:
+    service:
+      description: Name of the service.
+      type: str
+    container:
+      description: Name of the container.
+      type: str
+    reason:
+      description: What is wrong with it.
+      type: str
+    log:
+      description: Its last log lines.
+      type: list
+      elements: str
+"""
+
+import base64
+import json
+import os
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.berth.odoo.plugins.module_utils._compose_files import HostError
+from ansible_collections.berth.odoo.plugins.module_utils._compose_host import ConvergeError, Project, Request
+from ansible_collections.berth.odoo.plugins.module_utils._compose_spec import ARGUMENT_SPEC
+from ansible_collections.berth.odoo.plugins.module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    # What Ansible would return as the invocation holds the whole request; this is what may be shown of it.
+    shown = {"invocation": {"module_args": {"name": module.params["name"], "state": module.params["state"]}}}
+    if not module.params["request"]:
+        module.fail_json("compose_project was run without its action plugin; call it as berth.odoo.compose_project", **shown)
+    if os.geteuid() != 0:
+        module.fail_json("compose_project needs root on the host: set become: true for the play or the task", **shown)
+    request = Request.from_dict(json.loads(zlib.decompress(base64.b64decode(module.params["request"]))))
+    shown["project_dir"] = request.project_dir
+    with DockerClient() as docker:
+        project = Project(request, docker, module.check_mode)
+        try:
+            outcome = project.run()
+        except (HostError, DockerError) as error:
+            module.fail_json(str(error), **shown)
+        except ConvergeError as error:
+            module.fail_json(str(error), failures=error.failures, **shown, **project.outcome.to_dict())
+        except DockerUnavailable as error:
+            module.fail_json(
+                f"{error}. Install Docker with the role berth.odoo.docker, or on Debian: apt-get install docker.io docker-cli "
+                "docker-compose. If it is installed, look at: systemctl status docker",
+                **shown,
+            )
+    for warning in outcome.warnings:
+        module.warn(warning)
+    if module._diff and outcome.diff:
+        shown["diff"] = outcome.diff
+    module.exit_json(**shown, **outcome.to_dict())
+
+
+if __name__ == "__main__":
+    main()
