@@ -1,0 +1,235 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: platform_info
+short_description: Read the state of one host's services, database cluster and served certificates
+version_added: 0.1.0
+description:
+  - Asks the Docker API for every container that M(berth.odoo.compose_project) manages, its health and its memory.
+  - Services that a project's manifest names and that have no container are reported as C(missing).
+  - Asks Patroni for the cluster where a member runs on this host.
+  - Performs a TLS handshake for each given server name and returns the certificate that was really served.
+author: [berth.odoo contributors (@berth-odoo)]
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+options:
+  base_dir:
+    description: Directory that holds the projects.
+    type: path
+    default: /opt/berth
+  server_names:
+    description: Names to ask a certificate for. Empty where the host serves none.
+    type: list
+    elements: str
+    default: []
+  https_address:
+    description: Address on this host that answers TLS.
+    type: str
+    default: 127.0.0.1
+  https_port:
+    description: Port that answers TLS.
+    type: int
+    default: 443
+  timeout:
+    description: Seconds to wait for Patroni and for each TLS handshake.
+    type: float
+    default: 3.0
+"""
+
+EXAMPLES = r"""
+- name: Read the state of the host
+  berth.odoo.platform_info:
+    server_names: [odoo.example.com]
+  register: __platform
+"""
+
+RETURN = r"""
+services:
+  description: One entry a service; missing ones included.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    project: {type: str, description: Compose project.}
+    service: {type: str, description: Service of the project.}
+    state: {type: str, description: Docker's state (running, exited, restarting, …) or C(missing).}
+    health: {type: str, description: healthy, unhealthy, starting, or C(none) where the service has no health check.}
+    exit_code: {type: int, description: Exit code of a container that is not running.}
+    restarts: {type: int, description: Restarts since the container was created.}
+    started_at: {type: str, description: ISO 8601 time of the last start.}
+    image: {type: str, description: Reference that the container was created from.}
+    image_id: {type: str, description: Identifier of the image (sha256).}
+    version: {type: str, description: Label org.opencontainers.image.version of the image.}
+    memory_bytes: {type: int, description: Memory in use without the page cache that can be dropped.}
+    memory_limit_bytes: {type: int, description: Limit of the container; 0 without.}
+  sample: [{project: redis, service: redis, state: running, health: healthy, restarts: 0}]
+postgresql:
+  description: Patroni's description of the cluster, or V(null) where no member runs here.
+  returned: always
+  type: dict
+certificates:
+  description: One entry a server name, with C(der) (base64) or C(error).
+  returned: always
+  type: list
+  elements: dict
+docker_error:
+  description: Why the Docker engine could not be asked; empty when it answered.
+  returned: always
+  type: str
+"""
+
+import base64
+import json
+import os
+import socket
+import ssl
+import urllib.request
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._compose_host import MANIFEST
+from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+
+# The label that compose_project gives every container.
+MANAGED = "berth.managed=true"
+PATRONI_PORT = 8008
+
+
+def memory(client: DockerClient, container_id: str) -> tuple[int | None, int]:
+    """Return (bytes in use without droppable page cache, limit in bytes or 0), as C(docker stats) computes it."""
+    stats = client.get(f"/containers/{container_id}/stats", stream=False, **{"one-shot": True}).get("memory_stats", {})
+    if "usage" not in stats:
+        return None, 0
+    details = stats.get("stats", {})
+    # cgroup v1 names it total_inactive_file, v2 inactive_file.
+    droppable = details.get("total_inactive_file", details.get("inactive_file", 0))
+    return max(0, stats["usage"] - droppable), stats.get("limit", 0)
+
+
+def read_services(client: DockerClient) -> list[dict[str, Any]]:
+    """Return one entry for each container that the collection manages, one-shot ones excepted."""
+    services = []
+    for listed in client.get("/containers/json", all=True, filters={"label": [MANAGED]}):
+        labels = listed["Labels"]
+        if labels.get("com.docker.compose.oneoff") == "True":
+            continue
+        inspected = client.get(f"/containers/{listed['Id']}/json")
+        state = inspected["State"]
+        used, limit = memory(client, listed["Id"]) if state["Running"] else (None, 0)
+        services.append(
+            {
+                "project": labels.get("com.docker.compose.project"),
+                "service": labels.get("com.docker.compose.service"),
+                "state": state["Status"],
+                "health": state.get("Health", {}).get("Status", "none"),
+                "exit_code": state["ExitCode"],
+                "restarts": inspected["RestartCount"],
+                "started_at": state["StartedAt"],
+                "image": inspected["Config"]["Image"],
+                "image_id": inspected["Image"],
+                "version": inspected["Config"].get("Labels", {}).get("org.opencontainers.image.version"),
+                "memory_bytes": used,
+                "memory_limit_bytes": inspected["HostConfig"].get("Memory") and limit,
+                "addresses": [
+                    network["IPAddress"]
+                    for network in inspected["NetworkSettings"]["Networks"].values()
+                    if network["IPAddress"]
+                ],
+            }
+        )
+    return sorted(services, key=lambda service: (service["project"], service["service"]))
+
+
+def add_missing(services: list[dict[str, Any]], base_dir: str) -> list[dict[str, Any]]:
+    """Add an entry for each service that a project's manifest names and that has no container."""
+    present = {(service["project"], service["service"]) for service in services}
+    missing = []
+    for project in sorted(os.listdir(base_dir)) if os.path.isdir(base_dir) else []:
+        try:
+            with open(os.path.join(base_dir, project, MANIFEST), encoding="utf-8") as manifest:
+                wanted = json.load(manifest)["config_hashes"]
+        except FileNotFoundError:
+            continue
+        missing.extend(
+            {"project": project, "service": service, "state": "missing", "health": "none"}
+            for service in wanted
+            if (project, service) not in present
+        )
+    return sorted(services + missing, key=lambda service: (service["project"], service["service"]))
+
+
+def read_cluster(services: list[dict[str, Any]], timeout: float) -> dict[str, Any] | None:
+    """Ask the Patroni of this host for its cluster; None where no member runs here."""
+    member = next((one for one in services if (one["project"], one["service"]) == ("postgresql", "postgresql")), None)
+    if member is None or not member.get("addresses"):
+        return None
+    url = f"http://{member['addresses'][0]}:{PATRONI_PORT}/cluster"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=timeout) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        return {"error": f"Patroni did not answer at {url}: {error}"}
+
+
+def served_certificate(address: str, port: int, server_name: str, timeout: float) -> dict[str, str]:
+    """Return the certificate that a TLS handshake for a name gets, base64 of DER, or why there is none.
+
+    The chain is not verified here: an expired or foreign certificate is what the report wants to show.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with socket.create_connection((address, port), timeout=timeout) as plain:
+            with context.wrap_socket(plain, server_hostname=server_name) as secured:
+                der = secured.getpeercert(binary_form=True)
+    except OSError as error:
+        return {"server_name": server_name, "error": f"no TLS at {address}:{port}: {error}"}
+    return {"server_name": server_name, "der": base64.b64encode(der or b"").decode()}
+
+
+def main() -> None:
+    """Module entry."""
+    module = AnsibleModule(
+        argument_spec={
+            "base_dir": {"type": "path", "default": "/opt/berth"},
+            "server_names": {"type": "list", "elements": "str", "default": []},
+            "https_address": {"type": "str", "default": "127.0.0.1"},
+            "https_port": {"type": "int", "default": 443},
+            "timeout": {"type": "float", "default": 3.0},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    services: list[dict[str, Any]] = []
+    docker_error = ""
+    try:
+        services = read_services(DockerClient(timeout=options["timeout"] * 5))
+    except (DockerError, DockerUnavailable) as error:
+        docker_error = f"the Docker engine cannot be asked: {error}"
+    module.exit_json(
+        changed=False,
+        docker_error=docker_error,
+        services=add_missing(services, options["base_dir"]),
+        postgresql=read_cluster(services, options["timeout"]),
+        certificates=[
+            served_certificate(options["https_address"], options["https_port"], name, options["timeout"])
+            for name in options["server_names"]
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
