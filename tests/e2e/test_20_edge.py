@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site's front door: TLS, redirect, headers, closed paths, and nothing else to be reached on the machine."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ansible_collections.berth.odoo.tests.support.odoo import open_ports
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.lab import Host
+    from ansible_collections.berth.odoo.tests.support.odoo import Odoo
+
+
+def test_certificate_is_the_labs_and_not_trusted_without_its_ca(visitor: Odoo) -> None:
+    assert visitor.request("/web/health").status == 200
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        opener.open(f"{visitor.url}/web/health", timeout=10)
+
+
+def test_http_is_redirected_to_https(host: Host, visitor: Odoo) -> None:
+    answer = visitor.request(f"http://{host.address}/web/login?redirect=/odoo")
+    assert answer.status in (301, 308)
+    assert answer.headers["Location"] == f"https://{host.address}/web/login?redirect=/odoo"
+
+
+def test_root_leads_to_the_login_page(visitor: Odoo) -> None:
+    page = visitor.request("/web/login")
+    assert page.status == 200
+    assert 'name="password"' in page.body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/web/database/manager",
+        "/web/database/selector",
+        "/web/database/list",
+        "/web/database/backup",
+        "/WEB/DATABASE/manager",
+        "//web/database/manager",
+        "/web//database/manager",
+        "/web/%64atabase/manager",
+        "/web/login/../database/manager",
+        "/queue_job/runjob",
+        "/website/info",
+        "/xmlrpc/2/common",
+        "/xmlrpc/2/db",
+        "/jsonrpc",
+    ],
+)
+def test_closed_paths_never_reach_odoo(visitor: Odoo, path: str) -> None:
+    answer = visitor.request(path)
+    # A path that Odoo does not know either (other case) may be its own 404; the database manager's page is never the answer.
+    assert answer.status in (403, 404), f"{path} answered {answer.status}"
+    assert "master_pwd" not in answer.body
+    if path == path.lower() and "//" not in path:
+        assert answer.status == 403, f"{path} answered {answer.status}"
+
+
+def test_headers_of_every_answer(visitor: Odoo) -> None:
+    headers = visitor.request("/web/login").headers
+    assert int(headers["Strict-Transport-Security"].split("max-age=")[1].split(";")[0]) >= 31536000 // 2
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"]
+    assert headers["Server"] is None
+    assert headers["X-Powered-By"] is None
+
+
+def test_client_cannot_choose_the_database(visitor: Odoo) -> None:
+    """Odoo would answer for another database, or not at all, if the header came through."""
+    answer = visitor.request("/web/login", headers={"X-Odoo-Database": "postgres"})
+    assert answer.status == 200
+    assert 'name="password"' in answer.body
+
+
+def test_body_over_the_limit_is_refused_at_the_edge(visitor: Odoo) -> None:
+    """Odoo takes 128 MiB. The announced length is enough for a refusal; nothing is sent after it."""
+    import http.client
+
+    host = visitor.url.removeprefix("https://")
+    connection = http.client.HTTPSConnection(host, timeout=20, context=ssl.create_default_context(cafile=str(visitor.ca)))
+    try:
+        connection.putrequest("POST", "/web/login")
+        connection.putheader("Content-Length", str(200 * 1024 * 1024))
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+    finally:
+        connection.close()
+
+
+def test_nothing_listens_but_ssh_and_the_edge(host: Host) -> None:
+    """As a neighbour on the network sees it: every TCP port, and whatever waits for UDP."""
+    assert open_ports(host.address, range(1, 65536)) == [22, 80, 443]
+    udp = host.run("ss -Hlnu | awk '{print $4}'").split()
+    assert [address for address in udp if not address.startswith(("127.", "[::1]"))] == []

@@ -1,0 +1,27 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A change of one setting of Odoo touches the one container that has it, and no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.lab import Host
+    from ansible_collections.berth.odoo.tests.support.odoo import Odoo
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+SECONDS = 20  # the most that such a change may take
+
+
+def test_one_setting_touches_one_container(host: Host, play: Player, visitor: Odoo) -> None:
+    before = host.containers()
+    run = play("playbooks/site.yml", "--diff", variables={"odoo_web_memory_mb": 1100}).expect_success()
+    after = host.containers()
+    assert [name for name in after if after[name].identity != before[name].identity] == ["odoo-main/web"]
+    assert after["odoo-main/web"].facts["HostConfig"]["Memory"] == 1100 * 1024 * 1024
+    assert visitor.request("/web/login").status == 200
+    assert run.seconds <= SECONDS, f"took {run.seconds:.1f} s, wanted {SECONDS} s or less"
+    play("playbooks/site.yml").expect_success()
+    assert host.container("odoo-main/web").facts["HostConfig"]["Memory"] == before["odoo-main/web"].facts["HostConfig"]["Memory"]

@@ -1,0 +1,35 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller loses its power in the middle of a first deployment, three times at fixed tasks and once in the middle of a task.
+
+Last of all tests: it removes everything that was deployed, data included, and keeps only the images.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.lab import Host
+    from ansible_collections.berth.odoo.tests.support.odoo import Odoo
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+KILLED_AT = ["Converge PostgreSQL", "Converge Odoo", "Converge Traefik"]
+
+
+def test_killed_deployments_are_completed_by_the_next_run(host: Host, play: Player, visitor: Odoo) -> None:
+    host.run(
+        "docker ps -aq | xargs -r docker rm -f; docker network prune -f; rm -rf /opt/berth /var/lib/berth",
+        timeout=120,
+    )
+    assert host.containers() == {}
+    for name in KILLED_AT:
+        run = play("playbooks/site.yml", kill_at=name)
+        assert run.code == -signal.SIGKILL, f"the run was not killed at {name!r}:\n{run.tail}"
+    # In the middle of a task: what runs on the host goes on without its controller.
+    play("playbooks/site.yml").expect_success()
+    host.wait_until_healthy(seconds=60)
+    assert visitor.request("/web/login").status == 200
+    assert play("playbooks/site.yml").expect_success().changed == []
