@@ -1,0 +1,59 @@
+# Copyright (c) 2026 berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Patroni's dynamic configuration and PostgreSQL's view of its own files, as pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SETTINGS_SCRIPT = """
+SELECT json_build_object(
+  'in_recovery', pg_is_in_recovery(),
+  'loaded', extract(epoch FROM pg_conf_load_time()),
+  'file', (SELECT json_object_agg(name, setting) FROM (
+      SELECT DISTINCT ON (name) name, setting FROM pg_file_settings ORDER BY name, seqno DESC) last),
+  'errors', (SELECT coalesce(json_object_agg(name, error), '{}') FROM pg_file_settings
+      WHERE error IS NOT NULL AND name NOT IN (SELECT s.name FROM pg_settings s WHERE s.pending_restart)),
+  'pending', (SELECT coalesce(json_object_agg(name, current_setting(name)), '{}') FROM pg_settings
+      WHERE pending_restart));
+"""
+"""What PostgreSQL runs with beside what its files say. ``pg_file_settings`` reads the files at the moment of the query."""
+
+
+def merge(current: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with a patch applied as Patroni applies it: recursively, None removes a key."""
+    merged = dict(current)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            before = merged.get(key)
+            merged[key] = merge(before if isinstance(before, dict) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def refused(wanted: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """Return a sentence for each wanted parameter that PostgreSQL's files do not hold, or that it cannot read.
+
+    Patroni drops unknown parameters and bounds values with nothing but a line in its log.
+    """
+    problems = []
+    for name, value in sorted(wanted.items()):
+        if name not in state["file"]:
+            problems.append(f"{name}: Patroni does not know this parameter or refused its value {value!r}")
+        elif str(state["file"][name]) != str(value):
+            problems.append(f"{name}: asked for {value!r}, Patroni wrote {state['file'][name]!r}")
+        elif name in state["errors"]:
+            problems.append(f"{name} = {value!r}: {state['errors'][name]}")
+    return problems
+
+
+def pending_restart(state: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the parameters that wait for a restart: name to the running and the configured value."""
+    return {
+        name: {"running": running, "configured": str(state["file"].get(name, "(default)"))}
+        for name, running in sorted(state["pending"].items())
+    }

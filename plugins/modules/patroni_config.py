@@ -1,0 +1,237 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: patroni_config
+short_description: Converge Patroni's dynamic configuration and check that PostgreSQL runs with its settings
+version_added: 0.1.0
+description:
+  - Patches the configuration that all members of a Patroni cluster share, when it differs. The member that leads does
+    it; on others nothing is changed.
+  - Waits until this member has loaded its own configuration file, and asks for a reload if it has not.
+  - Fails for parameters that Patroni dropped or changed, and for those that PostgreSQL cannot read.
+  - Never restarts PostgreSQL. Parameters that wait for a restart are returned, with a warning.
+author: [berth.odoo contributors (@berth-odoo)]
+attributes:
+  check_mode:
+    description: Predicts. Without a running container the configuration is predicted to be set.
+    support: full
+  diff_mode:
+    description: Shows the dynamic configuration before and after.
+    support: full
+options:
+  project:
+    description: Compose project of the container.
+    type: str
+    default: postgresql
+  service:
+    description: Compose service of the container.
+    type: str
+    default: postgresql
+  config:
+    description:
+      - Keys of the dynamic configuration, merged into the present one. V(null) removes a key.
+      - See U(https://patroni.readthedocs.io/en/latest/dynamic_configuration.html).
+    type: dict
+    default: {}
+  config_file:
+    description: Patroni's configuration file on this host, which PostgreSQL must have loaded.
+    type: path
+  parameters:
+    description: PostgreSQL parameters from O(config_file) that must be in effect or wait for a restart.
+    type: dict
+    default: {}
+  timeout:
+    description: Seconds for a change to arrive in PostgreSQL. Patroni looks every C(loop_wait) seconds.
+    type: int
+    default: 60
+seealso:
+  - module: berth.odoo.compose_project
+  - module: berth.odoo.postgresql_databases
+"""
+
+EXAMPLES = r"""
+- name: Allow more connections, and keep the primary while etcd is away
+  berth.odoo.patroni_config:
+    config:
+      failsafe_mode: true
+      postgresql:
+        parameters:
+          max_connections: 200
+  register: __patroni
+"""
+
+RETURN = r"""
+config:
+  description: The dynamic configuration. In check mode what it would be.
+  returned: always
+  type: dict
+leader:
+  description: Whether this member leads the cluster.
+  returned: always
+  type: bool
+pending_restart:
+  description: Parameters that wait for a restart of PostgreSQL.
+  returned: always
+  type: dict
+  sample: {shared_buffers: {running: 128MB, configured: 256MB}}
+reloaded:
+  description: Whether this module had to ask Patroni to load its file.
+  returned: always
+  type: bool
+"""
+
+import http.client
+import json
+import os
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+from ..module_utils._patroni import SETTINGS_SCRIPT, merge, pending_restart, refused
+from ..module_utils._psql import Container, PsqlError, find_container, psql
+
+REST_PORT = 8008
+INTERVAL = 1.0
+
+
+class PatroniError(Exception):
+    """Patroni refused or did not answer. The message says what to do."""
+
+
+def read_config(container: Container) -> dict[str, Any]:
+    """Return the dynamic configuration from Patroni's REST API, which this host reaches at the container's address."""
+    connection = http.client.HTTPConnection(container.address, REST_PORT, timeout=10)
+    try:
+        connection.request("GET", "/config")
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise PatroniError(f"no answer from http://{container.address}:{REST_PORT}/config: {error}") from error
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise PatroniError(
+            f"GET /config answered {answer.status} {answer.reason}: the cluster has no configuration in etcd (yet)"
+        )
+    config: dict[str, Any] = json.loads(body)
+    return config
+
+
+def write_config(client: DockerClient, container: Container, patch: dict[str, Any]) -> None:
+    """Patch the dynamic configuration. The REST API accepts that only from members, so it happens in the container."""
+    argv = ["patronictl", "edit-config", "--quiet", "--force", "--apply", "-"]
+    done = client.exec(container.id, argv, stdin=json.dumps(patch).encode())
+    if done.rc != 0:
+        raise PatroniError(f"patronictl edit-config ended with {done.rc}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def read_settings(client: DockerClient, container: Container) -> dict[str, Any]:
+    """Return PostgreSQL's view of its settings."""
+    state: dict[str, Any] = psql(client, container, SETTINGS_SCRIPT)[0]
+    return state
+
+
+def wait_for_settings(
+    client: DockerClient, container: Container, wanted: dict[str, Any], newer_than: float, timeout: float
+) -> dict[str, Any]:
+    """Return the settings as soon as they are loaded and as wanted, the last ones seen when that takes too long."""
+    deadline = time.monotonic() + timeout
+    while True:
+        state = read_settings(client, container)
+        arrived = state["loaded"] >= newer_than and not refused(wanted, state)
+        if arrived or time.monotonic() >= deadline:
+            return state
+        time.sleep(INTERVAL)
+
+
+def converge(module: AnsibleModule, client: DockerClient, container: Container) -> dict[str, Any]:
+    """Patch, reload, wait, check, and return the module's result."""
+    options = module.params
+    state = read_settings(client, container)
+    leader = not state["in_recovery"]
+    before = read_config(container)
+    after = merge(before, options["config"]) if leader else before
+    written = os.stat(options["config_file"]).st_mtime if options["config_file"] else 0.0
+    stale = state["loaded"] < written
+    result = {
+        "changed": after != before or stale,
+        "config": after,
+        "leader": leader,
+        "reloaded": stale,
+        "diff": {
+            "before": json.dumps(before, indent=2, sort_keys=True) + "\n",
+            "after": json.dumps(after, indent=2, sort_keys=True) + "\n",
+        },
+    }
+    wanted = {**options["parameters"], **((after.get("postgresql") or {}).get("parameters") or {})}
+    if not module.check_mode:
+        if after != before:
+            write_config(client, container, options["config"])
+        if stale:
+            client.post(f"/containers/{container.id}/kill", signal="HUP")
+        changed = bool(result["changed"])
+        state = wait_for_settings(client, container, wanted, written, options["timeout"] if changed else 0)
+        if state["loaded"] < written:
+            raise PatroniError(
+                f"Patroni has not loaded {options['config_file']} within {options['timeout']} s. "
+                f"Type: docker logs --tail 50 {container.id[:12]}"
+            )
+        problems = refused(wanted, state)
+        if problems:
+            raise PatroniError("parameters that are not in effect: " + "; ".join(problems))
+    result["pending_restart"] = pending_restart(state)
+    return result
+
+
+def main() -> None:
+    """Module entry."""
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "default": "postgresql"},
+            "service": {"type": "str", "default": "postgresql"},
+            "config": {"type": "dict", "default": {}},
+            "config_file": {"type": "path"},
+            "parameters": {"type": "dict", "default": {}},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    client = DockerClient()
+    try:
+        try:
+            container = find_container(client, options["project"], options["service"])
+        except DockerUnavailable:
+            if not module.check_mode:
+                raise
+            container = None
+        if container is None:
+            if not module.check_mode:
+                module.fail_json(
+                    msg=f"No container of service {options['service']} in project {options['project']} is running on "
+                    f"this host. Converge the project first, or look at: docker compose ls --all"
+                )
+            module.exit_json(
+                changed=True, config=merge({}, options["config"]), leader=True, reloaded=False, pending_restart={}
+            )
+        result = converge(module, client, container)
+    except (PatroniError, PsqlError, DockerError, DockerUnavailable) as error:
+        module.fail_json(msg=f"Patroni: {error}")
+    for name, values in result["pending_restart"].items():
+        module.warn(
+            f"PostgreSQL runs with {name} = {values['running']} until it is restarted; configured is "
+            f"{values['configured']}. Restart it when users can wait: "
+            f"docker exec {container.id[:12]} patronictl restart <cluster>"
+        )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

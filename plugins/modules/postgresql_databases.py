@@ -1,0 +1,212 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postgresql_databases
+short_description: Converge roles and databases for Odoo in a PostgreSQL container
+version_added: 0.1.0
+description:
+  - Brings roles, their passwords, databases and their privileges to what is given, in one task.
+  - Runs C(psql) inside the container as the server's own user, so that the host needs neither a PostgreSQL client nor a
+    driver and the superuser needs no password. The modules of C(community.postgresql) need a driver on the host and
+    at least five tasks for the same.
+  - Roles can log in and nothing else. Their passwords are sent as SCRAM-SHA-256 verifiers through standard input.
+  - A template database is kept that has the extensions C(pg_trgm) and C(unaccent), with the function
+    C(unaccent(text)) marked immutable as Odoo's trigram indexes need it. Databases are created from it, and existing
+    ones get the same.
+  - C(PUBLIC) loses its rights on the databases, the template, C(postgres) and C(template1). Roles may connect to
+    C(postgres), where Odoo listens for notifications.
+  - Nothing is ever dropped; roles and databases that are not listed are left alone.
+  - After a change everything is read again, and what still differs is an error.
+  - On a standby it changes nothing.
+author: [berth.odoo contributors (@berth-odoo)]
+attributes:
+  check_mode:
+    description: Predicts. Without a running container everything is predicted to be created.
+    support: full
+  diff_mode:
+    description: Shows roles and databases before and the steps after, without passwords and verifiers.
+    support: full
+options:
+  project:
+    description: Compose project of the container.
+    type: str
+    default: postgresql
+  service:
+    description: Compose service of the container.
+    type: str
+    default: postgresql
+  roles:
+    description: Roles that own databases.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name, C([a-z][a-z0-9_]*) of at most 50 characters and not one that PostgreSQL keeps for itself.
+        type: str
+        required: true
+      password:
+        description: Password. Every character works except newline and NUL.
+        type: str
+        required: true
+      connection_limit:
+        description: Connections the role may have at the same moment. V(-1) means no limit of its own.
+        type: int
+        default: -1
+  databases:
+    description: Databases.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name, under the same rule as a role's.
+        type: str
+        required: true
+      owner:
+        description: Name of one of O(roles).
+        type: str
+        required: true
+  template:
+    description: Name of the template database.
+    type: str
+    default: template_odoo
+  timeout:
+    description: Seconds that the server may be silent. Creating a database copies the template.
+    type: int
+    default: 60
+seealso:
+  - module: berth.odoo.compose_project
+  - module: berth.odoo.patroni_config
+"""
+
+EXAMPLES = r"""
+- name: Converge the databases
+  berth.odoo.postgresql_databases:
+    roles:
+      - name: odoo_main
+        password: "{{ odoo_main_db_password }}"
+    databases:
+      - name: main
+        owner: odoo_main
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be in check mode, in its order.
+  returned: always
+  type: list
+  elements: str
+  sample: [create role odoo_main, set password of role odoo_main, create database main]
+standby:
+  description: Whether the server only repeats another one, which is where changes are made.
+  returned: always
+  type: bool
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+from ..module_utils._postgresql_objects import (
+    ObjectsError,
+    check_wanted,
+    describe,
+    parse_state,
+    plan,
+    read_script,
+    run_script,
+)
+from ..module_utils._psql import Container, PsqlError, find_container, psql
+
+NOTHING: dict[str, Any] = {
+    "in_recovery": False,
+    "roles": {},
+    "databases": {name: {"public": ["CONNECT"], "connect": []} for name in ("postgres", "template1")},
+}
+
+
+def converge(module: AnsibleModule, client: DockerClient, container: Container | None) -> dict[str, Any]:
+    """Plan, run unless in check mode, check, and return the module's result."""
+    wanted = module.params["roles"], module.params["databases"], module.params["template"]
+    question = read_script(
+        [role["name"] for role in wanted[0]], [database["name"] for database in wanted[1]], wanted[2]
+    )
+    state = parse_state(psql(client, container, question)) if container else NOTHING
+    if state["in_recovery"]:
+        return {"changed": False, "steps": [], "standby": True}
+    steps = plan(*wanted, state)
+    texts = [step.text for step in steps]
+    result: dict[str, Any] = {"changed": bool(steps), "steps": texts, "standby": False}
+    after = state
+    if container and steps and not module.check_mode:
+        psql(client, container, run_script(steps))
+        after = parse_state(psql(client, container, question))
+        left = plan(*wanted, after)
+        if left:
+            raise PsqlError("PostgreSQL took every statement and still differs: " + "; ".join(s.text for s in left))
+    if module._diff:
+        # In check mode there is no state after; the steps say what would become of it. A verifier shows in neither.
+        shown = describe(after) + "".join(f"{text}\n" for text in texts)
+        result["diff"] = {"before": describe(state), "after": shown}
+    return result
+
+
+def main() -> None:
+    """Module entry."""
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "default": "postgresql"},
+            "service": {"type": "str", "default": "postgresql"},
+            "roles": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "connection_limit": {"type": "int", "default": -1},
+                },
+            },
+            "databases": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "owner": {"type": "str", "required": True},
+                },
+            },
+            "template": {"type": "str", "default": "template_odoo"},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    try:
+        check_wanted(options["roles"], options["databases"], options["template"])
+        client = DockerClient(timeout=options["timeout"])
+        try:
+            container = find_container(client, options["project"], options["service"])
+        except DockerUnavailable:
+            if not module.check_mode:
+                raise
+            container = None
+        if container is None and not module.check_mode:
+            module.fail_json(
+                msg=f"No container of service {options['service']} in project {options['project']} is running on this "
+                f"host. Converge the project first, or look at: docker compose ls --all"
+            )
+        module.exit_json(**converge(module, client, container))
+    except (ObjectsError, PsqlError, DockerError, DockerUnavailable, ValueError) as error:
+        module.fail_json(msg=f"PostgreSQL roles and databases: {error}")
+
+
+if __name__ == "__main__":
+    main()
