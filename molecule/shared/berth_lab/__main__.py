@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Command line of the lab: ``python -m berth_lab --project DIRECTORY COMMAND``.
 
-The playbooks call ``engine``, ``images``, ``create``, ``wait`` and ``destroy`` with the lab's variables as JSON on standard input. ``destroy``,
-``clean`` and ``list`` also serve the Makefile and people; they need nothing but Python.
+The playbooks call ``engine``, ``images``, ``create`` and ``wait`` with the lab's variables as JSON on standard input. ``destroy``, ``clean``
+and ``list`` also serve the Makefile and people; they need nothing but Python.
 """
 
 from __future__ import annotations
@@ -56,16 +56,15 @@ def main(arguments: list[str]) -> int:
             settings = parse(json.load(sys.stdin), project)
             result = {"engine": _engine, "images": _images, "create": _create, "wait": _wait}[options.command](settings)
     except LabError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(json.dumps(result))
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 
 def _engine(settings: Settings) -> dict[str, Any]:
-    before = engine.engine_info() is not None
-    info = engine.ensure_engine(settings.cache)
-    return {"changed": not before, "version": info["ServerVersion"]}
+    info, started = engine.ensure_engine(settings.cache)
+    return {"changed": started, "version": info["ServerVersion"]}
 
 
 def _images(settings: Settings) -> dict[str, Any]:
@@ -104,12 +103,14 @@ def _create(settings: Settings) -> dict[str, Any]:
     pki.ensure_authority(settings.directory, settings.name, settings.domains, settings.network_pool, now)
     names = [*settings.domains, *(f"{vm.name}.{pki.DOMAIN}" for vm in settings.vms)]
     pki.ensure_server(settings.directory, addresses.values(), names, now)
-    inventory.write_text(settings.directory / "known_hosts", inventory.known_hosts(settings, addresses))
     directory = settings.directory / "inventory"
+    variables = inventory.lab_variables(settings, addresses, references["base"])
     written = [
+        inventory.write_text(settings.directory / "known_hosts", inventory.known_hosts(settings, addresses)),
+        inventory.write_text(settings.directory / "ssh_config", inventory.ssh_config(settings, addresses)),
         inventory.ensure_secrets(settings),
         inventory.write_yaml(directory / "hosts.yml", inventory.hosts_inventory(settings, addresses)),
-        inventory.write_yaml(directory / "group_vars" / "all" / "lab.yml", inventory.lab_variables(settings, addresses, references["base"])),
+        inventory.write_yaml(directory / "group_vars" / "all" / "lab.yml", variables),
     ]
     changed += ["inventory"] if any(written) else []
 
@@ -161,13 +162,13 @@ def _clean(project: Path) -> dict[str, Any]:
     cache = project / ".cache" / "lab"
     removed: list[str] = []
     if engine.engine_info() is not None:
-        # Labs of a checkout that was deleted have nobody else to remove them.
-        mine = [name for name, owner in vms.labs().items() if Path(owner) == project or not Path(owner).exists()]
-        for name in mine:
-            vms.remove_labelled(f"{vms.LABEL}={name}")
-            removed.append(f"lab {name}")
+        # What belongs to no checkout, or to one that was deleted, has nobody else to remove it.
+        removed += [
+            f"lab {name}"
+            for name in vms.remove_labelled(lambda _name, owner: owner == str(project) or not owner or not Path(owner).exists())
+        ]
         removed += images.remove_images()
-        removed += ["Docker Engine"] if engine.stop_engine(cache) else []
+    removed += ["Docker Engine"] if engine.stop_engine(cache) else []
     if cache.exists():
         shutil.rmtree(cache)
         removed.append(str(cache))
@@ -178,7 +179,7 @@ def _clean(project: Path) -> dict[str, Any]:
 def _lock(cache: Path) -> Iterator[None]:
     """One at a time: images and subnets are shared by the labs of a checkout."""
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as file:
+    with (cache / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -31,16 +31,20 @@ def engine_info() -> dict[str, Any] | None:
     return None if info.get("ServerErrors") or not info.get("ServerVersion") else info
 
 
-def ensure_engine(cache: Path) -> dict[str, Any]:
-    """Return the information of a usable engine; start one when none answers and we are allowed to.
+def ensure_engine(cache: Path) -> tuple[dict[str, Any], bool]:
+    """Find a usable engine; start one when none answers and we are allowed to.
 
     Args:
         cache: directory for the log and the record of an engine that we start (``.cache/lab``).
+
+    Returns:
+        What the engine says about itself, and whether it was started now.
 
     Raises:
         LabError: no engine and no permission to start one, or an engine that cannot carry labs.
     """
     info = engine_info()
+    started = info is None
     if info is None:
         refuse_unless_startable(
             docker_installed=shutil.which("docker") is not None,
@@ -55,7 +59,7 @@ def ensure_engine(cache: Path) -> dict[str, Any]:
         if info is None:
             raise LabError("The Docker Engine was started but `docker info` still fails. Type `docker info` to see why.")
     refuse_unsuitable(info, os.environ.get("DOCKER_HOST", ""))
-    return info
+    return info, started
 
 
 def refuse_unless_startable(
@@ -167,11 +171,11 @@ def engine_capabilities(cache: Path) -> list[str]:
 
 # Numbers 0..37 of linux/capability.h; the position is the number. The newer ones (PERFMON, BPF, CHECKPOINT_RESTORE) only split off
 # parts of SYS_ADMIN, and Docker 20.10 refuses their names.
-CAPABILITIES = (
+CAPABILITIES = tuple(
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN "
     "NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME "
-    "SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
-).split()
+    "SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ".split()
+)
 
 
 def _start(cache: Path) -> None:

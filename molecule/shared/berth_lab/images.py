@@ -20,6 +20,8 @@ from .run import CommandError, LabError, run
 SUITE = "trixie"
 CONTEXT = Path(__file__).resolve().parent.parent / "image"
 LABEL = "berth.lab.image"
+# Where Debian keeps the sources of its own packages: the format of today, and the old one.
+APT_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
 # Where distributions keep the certificate authorities that an administrator added: Debian and Ubuntu, Fedora and RHEL, Arch, openSUSE.
 LOCAL_AUTHORITIES = (
     "/usr/local/share/ca-certificates",
@@ -46,7 +48,7 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     Raises:
         LabError: neither a registry nor mmdebstrap is there, or a build failed.
     """
-    mirror = debian_mirror or machine_mirror()
+    mirror = debian_mirror or apt_mirror(Path(file).read_text() for file in APT_SOURCES if Path(file).exists())
     site = site_files(mirror if debian_mirror else "", _machine_proxy(), _local_authorities())
     context = {name: (CONTEXT / name).read_bytes() for name in ("Dockerfile", "lab-init")}
     debian = "berth-lab/debian:" + inputs_hash({"image": base_image.encode(), "mirror": mirror.encode()})
@@ -58,7 +60,7 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     cache.mkdir(parents=True, exist_ok=True)
     if not image_exists(debian):
         _make_debian(debian, base_image, mirror, cache)
-    staging = cache / "image-context"
+    staging = cache / "image.context"
     shutil.rmtree(staging, ignore_errors=True)
     for name, data in [*context.items(), *((f"site{path}", data) for path, data in site.items())]:
         file = staging / name
@@ -110,15 +112,17 @@ def debian_sources(mirror: str) -> list[str]:
     ]
 
 
-def machine_mirror() -> str:
-    """URL of the Debian archive that apt on this machine uses, "" when it is not a Debian or has no package lists."""
-    try:
-        output = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages", "Origin: Debian"], timeout=20)
-    except CommandError:
-        return ""
-    found = [line.split()[0].rstrip("/") for line in output.splitlines() if line.endswith(" Debian")]
-    # Only an archive that keeps Debian's own layout also has the security updates in the place next to it.
-    return next((uri for uri in found if uri.startswith("http") and uri.endswith("/debian")), "")
+def apt_mirror(sources: Iterable[str]) -> str:
+    """URL of the Debian archive that a machine uses, out of the contents of its apt sources; "" when they name none.
+
+    Only a URL that ends in "/debian" counts: such an archive keeps Debian's layout, with the security updates next to it. apt itself could
+    tell (`apt-get indextargets`), but takes a second for it.
+    """
+    for text in sources:
+        found = re.search(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s+)?)(https?://\S+/debian)/?(?:\s|$)", text, re.MULTILINE)
+        if found:
+            return found[1]
+    return ""
 
 
 def image_exists(reference: str) -> bool:
@@ -135,7 +139,7 @@ def registry_answers(reference: str) -> bool:
     host = reference.split("/")[0] if "/" in reference and re.search(r"[.:]", reference.split("/")[0]) else "docker.io"
     url = f"https://{'registry-1.docker.io' if host == 'docker.io' else host}/v2/"
     try:
-        with urllib.request.urlopen(url, timeout=PROBE_TIMEOUT):  # noqa: S310 - always https
+        with urllib.request.urlopen(url, timeout=PROBE_TIMEOUT):
             return True
     except urllib.error.HTTPError as error:
         return error.code == 401  # asks for a token, which is how a registry says hello
@@ -151,8 +155,8 @@ def remove_images() -> list[str]:
     """
     removed: list[str] = []
     while True:
-        lines = run(["docker", "images", "--no-trunc", "--filter", f"label={LABEL}", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]).splitlines()
-        lines += run(["docker", "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}", "berth-lab/debian"]).splitlines()
+        ls = ["docker", "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]
+        lines = run([*ls, "--filter", f"label={LABEL}"]).splitlines() + run([*ls, "berth-lab/debian"]).splitlines()
         used = _images_in_use()
         todo = dict(line.split(" ", 1) for line in lines if line.split(" ", 1)[0] not in used)
         before = len(removed)
@@ -177,22 +181,25 @@ def _images_in_use() -> set[str]:
 
 def _make_debian(tag: str, base_image: str, mirror: str, cache: Path) -> None:
     reasons = []
+    # An engine with a registry mirror reaches Docker Hub where this machine cannot.
+    mirrored = run(["docker", "info", "--format", "{{len .RegistryConfig.Mirrors}}"]).strip() != "0"
     if base_image:
-        if registry_answers(base_image):
+        if image_exists(base_image) or mirrored or registry_answers(base_image):
             try:
-                run(["docker", "pull", "--quiet", base_image], timeout=PULL_TIMEOUT)
+                if not image_exists(base_image):
+                    run(["docker", "pull", "--quiet", base_image], timeout=PULL_TIMEOUT)
                 run(["docker", "tag", base_image, tag])
             except CommandError as error:
-                reasons.append(f"the registry did not deliver {base_image}: {error.output.splitlines()[-1] if error.output else 'too slow'}")
+                reasons.append(f"the registry did not deliver {base_image} ({error.output or 'too slow'})")
             else:
                 return
         else:
             reasons.append(f"the registry of {base_image} does not answer")
     if shutil.which("mmdebstrap") is None:
-        reasons.append("mmdebstrap is not installed")
         raise LabError(
-            "There is no way to a Debian 13 image: " + "; ".join(reasons) + ".\n"
-            "On Debian or Ubuntu type: sudo apt-get install mmdebstrap   (or name an image that can be pulled: -e lab_base_image=…@sha256:…)"
+            f"There is no way to a Debian 13 image: {'; '.join([*reasons, 'mmdebstrap is not installed'])}.\n"
+            "On Debian or Ubuntu type: sudo apt-get install mmdebstrap debian-archive-keyring\n"
+            "Or name an image that can be pulled here: -e lab_base_image=REGISTRY/debian:13@sha256:…"
         )
     _bootstrap(tag, mirror, cache / "build-debian.log")
 
@@ -201,7 +208,8 @@ def _bootstrap(tag: str, mirror: str, log: Path) -> None:
     """Make a Debian image out of packages."""
     sources = debian_sources(mirror) if mirror else []
     # dpkg's fsync after every file is half of the time, and nothing here has to survive a power cut.
-    options = ["--variant=minbase", "--include=ca-certificates", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"', "--format=tar"]
+    options = ["--variant=minbase", "--include=ca-certificates", "--format=tar", "--dpkgopt=force-unsafe-io"]
+    options.append('--aptopt=Acquire::Languages "none"')
     proxy = _machine_proxy()
     if proxy:
         options.append(f'--aptopt=Acquire::http::Proxy "{proxy}"')
@@ -248,5 +256,3 @@ def _local_authorities() -> dict[str, bytes]:
 
 def _tail(log: Path, lines: int = 25) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-

@@ -61,6 +61,18 @@ def ssh_command(settings: Settings) -> list[str]:
     return ["ssh", "-i", str(settings.directory / "ssh" / "id_ed25519"), *ssh_options(settings), "-l", USER]
 
 
+def ssh_config(settings: Settings, addresses: Mapping[str, str]) -> str:
+    """Configuration for `ssh -F`, so that a person types only the name of the VM."""
+    options = [option for option in ssh_options(settings) if option != "-o"]
+    lines = [
+        f"User {USER}",
+        f'IdentityFile "{settings.directory / "ssh" / "id_ed25519"}"',
+        *(option.replace("=", " ", 1) for option in options),
+    ]
+    common = "".join(f"  {line}\n" for line in lines)
+    return "".join(f"Host {name} {address}\n  HostName {address}\n{common}" for name, address in addresses.items())
+
+
 def hosts_file(addresses: Mapping[str, str], domains: Sequence[str], domain: str) -> str:
     """Lines for /etc/hosts of the VMs: every VM by its name, the site's domains at the first one."""
     lines = []
@@ -132,10 +144,10 @@ def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certi
         key: PEM of its key.
     """
     known = current.get("odoo_instance_secrets", {})
-    made = {
-        name: {"db_password": password(), "admin_password": f"{_token(20)}$%#{{}}{_token(4)}", "redis_password": password()} | known.get(name, {})
-        for name in instances
-    }
+    made = {}
+    for name in instances:
+        fresh = {"db_password": password(), "admin_password": f"{_token(20)}$%#{_token(2)}{{}}{_token(2)}", "redis_password": password()}
+        made[name] = fresh | known.get(name, {})
     return {
         "postgresql_superuser_password": current.get("postgresql_superuser_password") or password(),
         "postgresql_replication_password": current.get("postgresql_replication_password") or password(),
@@ -165,7 +177,7 @@ def ensure_secrets(settings: Settings) -> bool:
     if wanted == current:
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(vault.encrypt(yaml.safe_dump(wanted, width=sys.maxsize, sort_keys=False).encode()))
+    file.write_bytes(vault.encrypt(_yaml(wanted).encode()))
     return True
 
 
@@ -175,7 +187,19 @@ def write_yaml(file: Path, data: Mapping[str, Any]) -> bool:
     Returns:
         True when it was written.
     """
-    return write_text(file, "---\n# Written by molecule/shared/create.yml.\n" + yaml.safe_dump(dict(data), width=sys.maxsize, sort_keys=False))
+    return write_text(file, _yaml(data))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines (certificates) as blocks, as a person would."""
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, "|" if "\n" in text else None))
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    body = yaml.dump(dict(data), Dumper=_Dumper, width=sys.maxsize, sort_keys=False)
+    return f"---\n# Written by molecule/shared/create.yml.\n{body}"
 
 
 def write_text(file: Path, content: str) -> bool:

@@ -22,6 +22,7 @@ class CommandError(LabError):
     """
 
     def __init__(self, argv: Sequence[str], returncode: int | None, output: str) -> None:
+        """Describe a command that failed."""
         self.returncode = returncode
         self.output = output
         ending = "did not end in time" if returncode is None else f"ended with code {returncode}"

@@ -87,7 +87,8 @@ def parse(data: Mapping[str, Any], project: Path) -> Settings:
     """
     errors: list[str] = []
     known = {field.name for field in dataclasses.fields(Settings)} - {"project"}
-    errors += [f"lab_{key} is not a variable of the lab. Known: {', '.join('lab_' + name for name in sorted(known))}" for key in set(data) - known]
+    listed = ", ".join(f"lab_{key}" for key in sorted(known))
+    errors += [f"lab_{key} is not a variable of the lab. Known: {listed}" for key in set(data) - known]
     name = str(data.get("name", ""))
     if not NAME_RULE.fullmatch(name):
         errors.append(f"lab_name is {name!r}; expected 1-31 of a-z, 0-9, _ and -, beginning with a letter, as in: demo")
@@ -98,7 +99,7 @@ def parse(data: Mapping[str, Any], project: Path) -> Settings:
     errors += [f"lab_vms names {twice!r} more than once" for twice in sorted({n for n in names if names.count(n) > 1})]
     base_image = str(data.get("base_image") or "")
     if base_image and not re.fullmatch(r"[^\s@]+@sha256:[0-9a-f]{64}", base_image):
-        errors.append(f"lab_base_image is {base_image!r}; expected a reference with digest (docker.io/library/debian:13@sha256:…), or empty")
+        errors.append(f"lab_base_image is {base_image!r}; expected a reference with digest, as in: docker.io/library/debian:13@sha256:…")
     mirror = str(data.get("debian_mirror") or "").rstrip("/")
     if mirror and not re.fullmatch(r"https?://[^\s/]+/\S*", mirror):
         errors.append(f"lab_debian_mirror is {mirror!r}; expected a URL with a path, as in: http://mirror.example/debian")
@@ -136,7 +137,7 @@ def _vm(item: Mapping[str, Any], errors: list[str]) -> Vm:
     if unknown:
         errors.append(f"lab_vms, {name or item}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
-        errors.append(f"lab_vms: the name {name!r} is not a host name; expected 1-31 of a-z, 0-9 and -, beginning with a letter, as in: vm1")
+        errors.append(f"lab_vms: {name!r} is not a name; expected 1-31 of a-z, 0-9 and -, beginning with a letter, as in: vm1")
     vm = Vm(
         name=name,
         groups=tuple(map(str, item.get("groups") or [])),

@@ -57,11 +57,11 @@ def refuse_foreign(lab: str, project: Path) -> None:
     Raises:
         LabError: with the place it belongs to.
     """
-    owners = {container["Config"]["Labels"][OWNER] for container in existing(lab).values()} - {str(project)}
-    if owners:
+    owner = labs().get(lab) or str(project)
+    if owner != str(project):
         raise LabError(
-            f"A lab named {lab} exists already and belongs to {', '.join(sorted(owners))}.\n"
-            f"Destroy it there, or choose another name here: -e lab_name={lab}2"
+            f"A lab named {lab} exists already and belongs to the checkout {owner}.\n"
+            f"Destroy it there (make clean; here if that checkout is gone), or choose another name: -e lab_name={lab}2"
         )
 
 
@@ -126,7 +126,11 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-_STOCK_DIRECTORIES = ("/", "/etc", "/etc/ssh", "/home", "/home/berth", "/usr", "/usr/local", "/usr/local/share", "/usr/local/share/ca-certificates")
+# Directories that the image has; an archive that names them would change their modes.
+_STOCK_DIRECTORIES = (
+    *("/", "/etc", "/etc/ssh", "/home", "/home/berth"),
+    *("/usr", "/usr/local", "/usr/local/share", "/usr/local/share/ca-certificates"),
+)
 
 
 def _own(entry: tarfile.TarInfo, path: str) -> None:
@@ -140,8 +144,11 @@ def set_hosts(lab: str, name: str, content: str) -> bool:
     Returns:
         True when they were others before.
     """
-    script = 'new=$(cat); [ "$new" = "$(cat /etc/lab/hosts)" ] && exit 0; printf "%s\\n" "$new" > /etc/lab/hosts; /sbin/lab-init hosts; echo changed'
-    return bool(run(["docker", "exec", "--interactive", container_name(lab, name), "sh", "-c", script], stdin=content).strip())
+    container = container_name(lab, name)
+    if run(["docker", "exec", container, "cat", "/etc/lab/hosts"]) == content:
+        return False
+    run(["docker", "exec", "--interactive", container, "sh", "-c", "cat > /etc/lab/hosts; exec /sbin/lab-init hosts"], stdin=content)
+    return True
 
 
 def wait(lab: str, addresses: Mapping[str, str], ssh: Sequence[str]) -> None:
@@ -209,37 +216,47 @@ def destroy(lab: str, project: Path, directory: Path) -> bool:
         True when there was anything.
     """
     refuse_foreign(lab, project)
-    found = remove_labelled(f"{LABEL}={lab}")
+    found = remove_labelled(lambda name, _owner: name == lab)
     if directory.exists():
         shutil.rmtree(directory)
-        found = True
-    return found
+        found.append(str(directory))
+    return bool(found)
 
 
-def remove_labelled(label: str) -> bool:
-    """Remove containers, volumes and networks that carry a label.
+def remove_labelled(wanted: Callable[[str, str], bool]) -> list[str]:
+    """Remove containers with their volumes, then left-over volumes and networks.
+
+    Args:
+        wanted: says yes or no to something, from the name of its lab and the checkout it belongs to ("" when it names none).
 
     Returns:
-        True when there was anything.
+        Names of the labs that something was removed of, each once.
     """
-    found = False
-    remove = {
-        ("docker", "ps", "--all", "--quiet"): ["docker", "rm", "--force", "--volumes"],
-        ("docker", "volume", "ls", "--quiet"): ["docker", "volume", "rm", "--force"],
-        ("docker", "network", "ls", "--quiet"): ["docker", "network", "rm"],
-    }
-    for ls, rm in remove.items():
-        identifiers = run([*ls, "--filter", f"label={label}"]).split()
-        if identifiers:
-            run([*rm, *identifiers], timeout=180)
-            found = True
-    return found
+    removed: list[str] = []
+    for kind, rm in (
+        ("container", ["docker", "rm", "--force", "--volumes"]),
+        ("volume", ["docker", "volume", "rm", "--force"]),
+        ("network", ["docker", "network", "rm"]),
+    ):
+        mine = {identifier: lab for identifier, lab, owner in _labelled(kind) if wanted(lab, owner)}
+        if mine:
+            run([*rm, *mine], timeout=180)
+            removed += mine.values()
+    return sorted(set(removed))
 
 
 def labs() -> dict[str, str]:
-    """All labs on the engine, also those of which only a network or a volume is left: checkout by name of the lab."""
-    found = {}
-    for ls in (["docker", "ps", "--all"], ["docker", "volume", "ls"], ["docker", "network", "ls"]):
-        output = run([*ls, "--filter", f"label={OWNER}", "--format", f'{{{{.Label "{LABEL}"}}}}\t{{{{.Label "{OWNER}"}}}}'])
-        found.update(dict(line.split("\t", 1) for line in output.splitlines()))
-    return found
+    """All labs on the engine, also those of which only a network or a volume is left: checkout by name of the lab.
+
+    Things that carry a lab's name and no checkout are not listed; tests and people make such.
+    """
+    return {lab: owner for kind in ("container", "volume", "network") for _identifier, lab, owner in _labelled(kind) if owner}
+
+
+def _labelled(kind: str) -> list[tuple[str, str, str]]:
+    """Identifier, lab and checkout of everything of one kind that belongs to a lab."""
+    ls = {"container": ["docker", "ps", "--all"], "volume": ["docker", "volume", "ls"], "network": ["docker", "network", "ls"]}[kind]
+    identifier = "{{.Name}}" if kind == "volume" else "{{.ID}}"
+    output = run([*ls, "--filter", f"label={LABEL}", "--format", f'{identifier}\t{{{{.Label "{LABEL}"}}}}\t{{{{.Label "{OWNER}"}}}}'])
+    rows = (line.split("\t") for line in output.splitlines())
+    return [(row[0], row[1], row[2]) for row in rows]
