@@ -22,6 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "first_run: needs a machine on which nothing was deployed yet")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order by file, whatever the order on the command line: e2e before faults, and those in the order of their numbers."""
+    items.sort(key=lambda item: str(item.path))
+
+
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Print a line of progress now, also while output is captured."""

@@ -14,7 +14,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from ansible_collections.berth.odoo.tests.support.browser import artifacts, browser, image
-from ansible_collections.berth.odoo.tests.support.lab import docker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,8 +77,7 @@ class Person:
 
 @pytest.fixture(scope="module")
 def person(lab: Lab, host: Host, say: Callable[[str], None]) -> Iterator[Person]:
-    base = docker("inspect", "-f", '{{index .Config.Labels "berth.lab.base"}}', host.variables["lab_container"])
-    with browser(lab, image(base), host.variables["lab_network"]) as driver:
+    with browser(lab, image(host.variables["images_base_image"]), f"berth-{lab.name}") as driver:
         yield Person(driver, say)
 
 
