@@ -200,8 +200,8 @@ USERS_PER_WORKER_LIMIT = 30
 MINIMUM_WEB_WORKERS = 2
 """A PDF report asks its own pool for its stylesheets while it holds a worker, so one worker waits for itself."""
 
-WEB_FIXED_MB = 96
-"""Prefork master (41 MB measured), the HTTP socket's queue and what Python keeps for itself."""
+WEB_FIXED_MB = 176
+"""Prefork master (41 MB measured) and the websocket process that prefork always starts (71 to 110 MB), used or not."""
 
 WEB_WORKER_MB = 160
 """A worker between two requests: 131 to 134 MB resident measured with 40 to 84 modules, plus a margin."""
@@ -213,8 +213,8 @@ CRON_FIXED_MB = 96
 CRON_HEAVY_MB = {"production": (256, 512), "staging": (256, 384), "development": (192, 256)}
 """A cron worker idles at 55 MB (measured); a scheduler run is heavier (judgement)."""
 
-MAINTENANCE_MB = (384, 768)
-"""Room for one module installation or upgrade at a time on a host (judgement; ``-i`` of eight apps fits into 400)."""
+MAINTENANCE_MB = 1024
+"""An installation or upgrade, one at a time on a host, while the cron of that instance stands still (judgement)."""
 
 ODOO_MAPPED_MB = 128
 """What Odoo's limits count beyond resident memory: they measure *virtual* memory, 255 MB at 131 MB resident."""
@@ -222,6 +222,9 @@ ODOO_MAPPED_MB = 128
 ODOO_HARD_MINIMUM_MB = 2560
 """Odoo's own default. Lower breaks wkhtmltopdf, which inherits the limit and maps much more than it touches; the
 cgroup limit is what really protects the neighbours."""
+
+REDIS_FIXED_MB = 64
+"""Redis beside its data: its program, clients' buffers, the buffer of the append-only file."""
 
 DB_MAXCONN = 8
 """Upper bound of a web or cron process (``db_maxconn``). A web worker uses 2, a cron worker 3 (measured)."""
@@ -232,6 +235,9 @@ CRON_CONNECTIONS = 4
 NESTED_TRANSACTIONS = 4
 """Spare server connections above one per worker, for cursors opened inside a transaction. Without them all workers
 could wait for each other until ``query_wait_timeout``; so the pool is never cut to the database's processors."""
+
+NOTIFY_POOL = 5
+"""The transaction port's pool for the database ``postgres``, to which web processes only send notifications."""
 
 DIRECT_CONNECTIONS = 20
 """Connections to PostgreSQL beside the pools: 3 reserved for superusers, Patroni 4, one module upgrade 6, a dump 2,
@@ -481,8 +487,9 @@ class _Planner:
         """Add up the pools: per instance and app host one for its database and one for ``postgres``, in both modes."""
         pools = 0
         for host in self.tiers.get("app", []):
-            part = self.hosts[host]
-            pools += 2 * len(part["odoo"]) * (part["pgbouncer"]["pool_size"] + part["pgbouncer"]["session_pool_size"])
+            pooler = self.hosts[host]["pgbouncer"]
+            web = pooler["pool_size"] + min(pooler["pool_size"], NOTIFY_POOL)
+            pools += len(self.hosts[host]["odoo"]) * (web + 2 * pooler["session_pool_size"])
         needed = pools + DIRECT_CONNECTIONS
         # In steps of 20, because a change restarts PostgreSQL.
         planned = -(-needed // 20) * 20
@@ -554,7 +561,7 @@ class _Planner:
                 part.setdefault(service, {})["memory_mb"] = limits[service]
         if "redis" in part:
             given = self._override(host, "redis_maxmemory_mb")
-            part["redis"]["maxmemory_mb"] = (limits["redis"] - 32) // 2 if given is None else given
+            part["redis"]["maxmemory_mb"] = (limits["redis"] - REDIS_FIXED_MB) // 2 if given is None else given
         for name, odoo in part.get("odoo", {}).items():
             self._odoo_limits(name, odoo, limits)
 
@@ -578,15 +585,19 @@ class _Planner:
             # A session takes 520 bytes (measured), twice that with overhead; four devices a user; the rest is rate
             # limits. The limit is twice maxmemory, because rewriting the append-only file forks.
             maximum = whole(self.overrides.get(host, {}).get("redis_maxmemory_mb"))
-            wanted = 2 * (_clamp(64 + users // 20, 64, 1024) if maximum is None else maximum) + 32
-            demands.append(self._demand(host, "redis", "redis_memory_mb", 96 if maximum is None else maximum * 5 // 4 + 16, wanted))
+            wanted = 2 * (_clamp(64 + users // 20, 64, 1024) if maximum is None else maximum) + REDIS_FIXED_MB
+            demands.append(self._demand(host, "redis", "redis_memory_mb", 128 if maximum is None else maximum * 5 // 4 + 16, wanted))
         if host in self.tiers.get("app", []):
             for name, odoo in part["odoo"].items():
                 demands.extend(self._odoo_demands(host, name, odoo))
-            demands.append(Demand("odoo-maintenance", *MAINTENANCE_MB, ""))
+            # What an installation takes beyond the cron container that it replaces.
+            crons = [demand.least for demand in demands if demand.service.endswith("-cron")]
+            beyond = _granules(max(0, MAINTENANCE_MB - min(crons, default=MAINTENANCE_MB)))
+            demands.append(Demand("odoo-maintenance", beyond, beyond, ""))
             clients = part["pgbouncer"]["max_client_connections"]
             demands.extend(
-                self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 20) for service in ("pgbouncer", "pgbouncer-session")
+                self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 100)
+                for service in ("pgbouncer", "pgbouncer-session")
             )
         if host in self.tiers.get("database", []):
             demands.append(self._demand(host, "etcd", "etcd_memory_mb", 128, 256))
@@ -606,7 +617,7 @@ class _Planner:
         users = -(-_users(instance) // len(self._app_hosts(name)))
         for tier, least, wanted in (
             ("web", idle + web_least, max(idle + web_wanted, guide) if kind == "production" else idle + web_wanted),
-            ("websocket", 192, _clamp(256 + users, 256, 1024)),
+            ("websocket", 208, _clamp(320 + users, 320, 1024)),
             (
                 "cron",
                 CRON_FIXED_MB + odoo["cron_workers"] * cron_least,
@@ -628,11 +639,12 @@ class _Planner:
     def _odoo_limits(name: str, odoo: dict[str, Any], limits: Mapping[str, int]) -> None:
         for tier in ("web", "websocket", "cron"):
             odoo[f"{tier}_memory_mb"] = limits[f"odoo-{name}-{tier}"]
-        odoo["maintenance_memory_mb"] = limits["odoo-maintenance"]
         idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
         soft = _clamp(odoo["web_memory_mb"] - idle, 256, 2048) + ODOO_MAPPED_MB
         odoo["limit_memory_soft"] = soft * 1024 * 1024
         odoo["limit_memory_hard"] = max(ODOO_HARD_MINIMUM_MB, soft * 5 // 4) * 1024 * 1024
+        # The same by Odoo's own names, for odoo.conf.
+        odoo["settings"] = {key: odoo[key] for key in ("limit_memory_soft", "limit_memory_hard", "db_maxconn", "db_maxconn_gevent")}
 
     # -- PostgreSQL
 
@@ -760,7 +772,7 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
     if service == "redis":
         return f"maxmemory {part['redis']['maxmemory_mb']} MB"
     if service == "odoo-maintenance":
-        return "one installation or upgrade at a time"
+        return f"one installation or upgrade at a time, {MAINTENANCE_MB} MB with the cron that it replaces"
     if service.startswith("odoo-"):
         name, tier = service.removeprefix("odoo-").rsplit("-", 1)
         odoo = part["odoo"][name]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -374,6 +374,9 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Keys of an entry of ``odoo_instances``, in the form of an argument specification."""
 
+SECRETS_REMEDY = "ansible-playbook -i <inventory> berth.odoo.secrets_init, or add it with ansible-vault edit"
+"""Where a missing password comes from."""
+
 INSTANCE_SECRETS = ("db_password", "admin_password", "redis_password")
 """Keys of an entry of ``odoo_instance_secrets``; all are required."""
 
@@ -511,7 +514,7 @@ def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_leng
                     f"{path}.{key}",
                     "nothing",
                     "a password",
-                    "ansible-playbook -i <inventory> berth.odoo.secrets_init, or add it with ansible-vault edit",
+                    SECRETS_REMEDY,
                 )
             else:
                 yield from check_secret(host, f"{path}.{key}", value, minimum_length)
@@ -555,6 +558,34 @@ def check_topology(tiers: Any, members: Collection[str] | None = None) -> Iterat
         )
 
 
+PEER_PORTS = (
+    ("app", "database", 5432, "postgresql_publish_address"),
+    ("database", "database", 5432, "postgresql_publish_address"),
+    ("database", "database", 2379, "etcd_publish_address"),
+    ("database", "database", 2380, "etcd_publish_address"),
+    ("app", "cache", 6379, "redis_publish_address"),
+)
+"""Who connects to whom: tier, peer's tier, port, and the peer's variable that publishes it."""
+
+
+def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable[[str, str], Any]) -> list[dict[str, Any]]:
+    """Return the other hosts that *host* must reach: name, address, port.
+
+    Only ports that the inventory publishes on an address count; on one VM the tiers meet on Docker's networks.
+
+    :param variable: returns a host's variable, or nothing.
+    """
+    found = []
+    for tier, peer_tier, port, setting in PEER_PORTS:
+        if host not in tiers.get(tier, ()):
+            continue
+        for peer in tiers.get(peer_tier, ()):
+            address = variable(peer, setting) if peer != host else None
+            if isinstance(address, str) and address not in {"", "0.0.0.0", "::"}:  # noqa: S104, compared and not bound
+                found.append({"name": peer, "address": address, "port": port})
+    return found
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Machines
 
@@ -566,8 +597,8 @@ class HostRules(NamedTuple):
     minimum_disk_gb: int = 20
     minimum_free_gb: int = 5
     cpu_flags: tuple[str, ...] = ("sse4_2", "popcnt")
-    ports: tuple[int, ...] = ()
-    """TCP ports that a service of ours takes on this host's own addresses."""
+    ports: tuple[tuple[str, int], ...] = ()
+    """Address (empty: all) and TCP port of each port that a service of ours takes."""
     runs_docker: bool = True
 
 
@@ -643,8 +674,11 @@ def _check_disks(host: str, disks: Sequence[Mapping[str, Any]], rules: HostRules
 
 
 def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostRules) -> Iterator[Problem]:
+    anywhere = {"", "0.0.0.0", "::"}  # noqa: S104, compared and not bound
     for listener in listeners:
-        if listener["port"] in rules.ports and not listener["ours"]:
+        wanted = [address for address, port in rules.ports if port == listener["port"]]
+        clash = any(address in anywhere or listener["address"] in {*anywhere, address} for address in wanted)
+        if clash and not listener["ours"]:
             holder = listener.get("container") or listener.get("process") or "an unknown process"
             what = f"container {holder}" if listener.get("container") else f"{holder} (pid {listener.get('pid', '?')})"
             stop = f"docker stop {holder}" if listener.get("container") else f"systemctl disable --now {holder}"

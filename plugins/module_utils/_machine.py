@@ -1,0 +1,296 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read what a Linux host has, from /proc, /sys and a few files; no commands, so that it takes milliseconds.
+
+Each reader takes the root of the file tree, so that tests can give it a recorded one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import re
+import selectors
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "docker.io",
+    "docker-compose",
+    "docker-ce",
+    "docker-compose-plugin",
+    "containerd",
+    "containerd.io",
+    "systemd-timesyncd",
+    "chrony",
+    "ntpsec",
+)
+"""Packages whose presence decides something."""
+
+VIRTUAL_VENDORS = ("QEMU", "VMware", "Msft", "Virtual", "VBOX", "Xen")
+
+
+def read(path: Path) -> str:
+    """Return a file's text, empty when it does not exist or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def operating_system(root: Path) -> dict[str, str]:
+    """Return id, version_id, pretty_name and codename of os-release."""
+    values = dict(re.findall(r'^([A-Z_]+)="?(.*?)"?$', read(root / "etc/os-release"), re.MULTILINE))
+    return {
+        "id": values.get("ID", ""),
+        "version_id": values.get("VERSION_ID", ""),
+        "codename": values.get("VERSION_CODENAME", ""),
+        "pretty_name": values.get("PRETTY_NAME", ""),
+    }
+
+
+def memory(root: Path) -> dict[str, int]:
+    """Return memory in MB: what may be used, and what /proc/meminfo says.
+
+    Inside a system container meminfo shows the outer machine; the cgroup's limit is what counts there.
+    """
+    found = re.search(r"^MemTotal:\s+(\d+) kB", read(root / "proc/meminfo"), re.MULTILINE)
+    total = int(found.group(1)) // 1024 if found else 0
+    usable = total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        limit = read(root / "sys/fs/cgroup" / name).strip()
+        if limit.isdigit():
+            usable = min(usable, int(limit) >> 20)
+    return {"memory_mb": usable, "memory_total_mb": total}
+
+
+def processors(root: Path, affinity: int) -> dict[str, Any]:
+    """Return how many processors may be used, rounded up where a quota allows a part of one, and their flags."""
+    cpus = affinity
+    quota = read(root / "sys/fs/cgroup/cpu.max").split()
+    if not quota:
+        quota = [read(root / "sys/fs/cgroup/cpu" / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+    if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[0]) > 0:
+        cpus = min(cpus, -(-int(quota[0]) // int(quota[1])))
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", read(root / "proc/cpuinfo"), re.MULTILINE)
+    return {"cpus": max(1, cpus), "cpu_flags": sorted(flags.group(1).split()) if flags else []}
+
+
+def disk_kind(root: Path, major: int, minor: int) -> str:
+    """Return hdd, ssd or nvme for a block device, ssd when it cannot be known.
+
+    Hypervisors call virtual disks rotating whatever lies below, so only a physical device is believed.
+    """
+    link = root / f"sys/dev/block/{major}:{minor}"
+    if not link.exists():
+        return "ssd"
+    device = Path(os.path.realpath(link))
+    if not (device / "queue").exists():  # a partition: its disk is one level up
+        device = device.parent
+    name = device.name
+    if name.startswith("nvme"):
+        return "nvme"
+    vendor = read(device / "device/vendor").strip()
+    virtual = name.startswith(("vd", "xvd")) or vendor.startswith(VIRTUAL_VENDORS)
+    return "hdd" if read(device / "queue/rotational").strip() == "1" and not virtual else "ssd"
+
+
+def mounts(root: Path) -> list[tuple[str, str, str]]:
+    """Return (mount point, file system, device number as major:minor), the last mount of a point winning."""
+    found = {}
+    for line in read(root / "proc/self/mountinfo").splitlines():
+        before, _separator, after = line.partition(" - ")
+        fields = before.split()
+        if len(fields) > 4 and after:
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), fields[4])
+            found[point] = (point, after.split()[0], fields[2])
+    return list(found.values())
+
+
+def disk(root: Path, path: str) -> dict[str, Any]:
+    """Describe the file system that holds *path*, or that would hold it once it is made."""
+    existing = Path(path)
+    while not existing.exists():
+        existing = existing.parent
+    space = os.statvfs(existing)
+    number = existing.stat().st_dev
+    major, minor = os.major(number), os.minor(number)
+    real = os.path.realpath(existing)
+    inside = [mount for mount in mounts(root) if real == mount[0] or real.startswith(mount[0].rstrip("/") + "/")]
+    point, kind, _device = max(inside, key=lambda mount: len(mount[0]), default=("/", "", ""))
+    return {
+        "path": path,
+        "mount": point,
+        "filesystem": kind,
+        "device": f"{major}:{minor}",
+        "kind": disk_kind(root, major, minor),
+        "size_mb": space.f_blocks * space.f_frsize >> 20,
+        "free_mb": space.f_bavail * space.f_frsize >> 20,
+        "free_inodes": space.f_favail,
+    }
+
+
+def packages(root: Path, names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Return the versions of those of *names* that dpkg has installed."""
+    found = {}
+    status = read(root / "var/lib/dpkg/status")
+    for name in names:
+        stanza = re.search(rf"^Package: {re.escape(name)}\n(.*?)(?:\n\n|\Z)", status, re.MULTILINE | re.DOTALL)
+        if stanza and re.search(r"^Status: \S+ \S+ installed$", stanza.group(1), re.MULTILINE):
+            version = re.search(r"^Version: (\S+)$", stanza.group(1), re.MULTILINE)
+            found[name] = version.group(1) if version else ""
+    return found
+
+
+def address(text: str) -> str:
+    """Decode an address of /proc/net/tcp or tcp6 (hexadecimal words in host order, which is little endian here)."""
+    words = [bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8)]
+    raw = b"".join(words)
+    if len(raw) == 16 and raw[:12] == bytes(10) + b"\xff\xff":
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def listeners(root: Path) -> list[dict[str, Any]]:
+    """Return the listening TCP sockets: port, address, inode."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        for line in read(root / "proc/net" / name).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == "0A":
+                host, _separator, port = fields[1].partition(":")
+                found.append({"port": int(port, 16), "address": address(host), "inode": fields[9]})
+    return sorted(found, key=lambda item: (item["port"], item["address"]))
+
+
+def holders(root: Path, inodes: set[str]) -> dict[str, tuple[int, str]]:
+    """Find the process of each socket: inode to (pid, name). Needs root for other users' processes."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[str, tuple[int, str]] = {}
+    for process in (root / "proc").glob("[0-9]*"):
+        if len(found) == len(wanted):
+            break
+        try:
+            links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
+        except OSError:  # it ended meanwhile
+            continue
+        for link in links:
+            if link in wanted:
+                found[wanted[link]] = (int(process.name), read(process / "comm").strip())
+    return found
+
+
+def docker(socket_path: str, path: str, timeout_s: float = 2.0) -> Any:
+    """GET from the Docker Engine; nothing when no engine answers.
+
+    HTTP/1.0, because its answer simply ends with the connection.
+    """
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(timeout_s)
+            client.connect(socket_path)
+            client.sendall(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+            while part := client.recv(65536):
+                answer += part
+        head, _separator, body = answer.partition(b"\r\n\r\n")
+        return json.loads(body) if head.split(b" ", 2)[1:2] == [b"200"] else None
+    except (OSError, ValueError):
+        return None
+
+
+def published(containers: Any) -> dict[int, dict[str, Any]]:
+    """Return host port to the container that publishes it, and whether it is one of ours."""
+    found = {}
+    for container in containers or []:
+        for port in container.get("Ports") or []:
+            if port.get("PublicPort") and port.get("Type") == "tcp":
+                found[port["PublicPort"]] = {
+                    "container": (container.get("Names") or ["?"])[0].lstrip("/"),
+                    "ours": (container.get("Labels") or {}).get("berth.managed") == "true",
+                }
+    return found
+
+
+def ports(root: Path, wanted: set[int], containers: Any) -> list[dict[str, Any]]:
+    """Return who listens on the *wanted* ports: address, process, container, and whether it is ours."""
+    sockets = [item for item in listeners(root) if item["port"] in wanted]
+    processes = holders(root, {item["inode"] for item in sockets}) if sockets else {}
+    by_port = published(containers)
+    found = []
+    for item in sockets:
+        pid, process = processes.get(item["inode"], (None, ""))
+        # A port that Docker publishes is held by docker-proxy, or by dockerd itself without the userland proxy.
+        container = by_port.get(item["port"]) if process in {"", "docker-proxy", "dockerd"} else None
+        found.append(
+            {
+                "port": item["port"],
+                "address": item["address"],
+                "pid": pid,
+                "process": process,
+                "container": container["container"] if container else "",
+                "ours": bool(container and container["ours"]),
+            }
+        )
+    return found
+
+
+class _Timex(ctypes.Structure):
+    """``struct timex`` of adjtimex(2); only the size matters here, and ``modes`` = 0, which changes nothing."""
+
+    _fields_ = (("modes", ctypes.c_uint), ("rest", ctypes.c_char * 256))
+
+
+def clock_synchronized() -> bool | None:
+    """Ask the kernel whether something disciplines its clock; nothing when it may not be asked."""
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(_Timex()))
+    except (OSError, AttributeError):
+        return None
+    time_error = 5
+    return None if state < 0 else state != time_error
+
+
+def peers(wanted: list[dict[str, Any]], timeout_s: float) -> list[dict[str, Any]]:
+    """Try to connect to all peers at once.
+
+    :param wanted: name, address and port of each.
+    :returns: the same with ``state``: ``open``, ``refused`` (the way is open, nothing listens), or what went wrong.
+    """
+    found = []
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        for peer in wanted:
+            result = {**peer, "state": f"no answer within {timeout_s:g} s"}
+            found.append(result)
+            try:
+                family, kind, _protocol, _name, where = socket.getaddrinfo(peer["address"], peer["port"], type=socket.SOCK_STREAM)[0]
+            except OSError:
+                result["state"] = "the name does not resolve"
+                continue
+            client = socket.socket(family, kind)
+            client.setblocking(False)
+            code = client.connect_ex(where)
+            if code in {0, errno.EINPROGRESS}:
+                selector.register(client, selectors.EVENT_WRITE, (client, result))
+            else:
+                result["state"] = _connect_state(code)
+                client.close()
+        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _events in selector.select(left):
+                client, result = key.data
+                result["state"] = _connect_state(client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                selector.unregister(client)
+                client.close()
+        for key in list(selector.get_map().values()):
+            key.data[0].close()
+    return found
+
+
+def _connect_state(code: int) -> str:
+    return {0: "open", errno.ECONNREFUSED: "refused"}.get(code) or os.strerror(code).lower()

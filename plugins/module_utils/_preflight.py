@@ -1,0 +1,230 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge a whole inventory and its machines at once: every problem of every host, and the capacity plan.
+
+Pure: the action plugin reads variables, specifications and machines; here they only meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from . import _sizing, _validate
+from ._validate import Problem
+
+TIER_ROLES = {"edge": ("traefik",), "app": ("pgbouncer", "odoo"), "database": ("etcd", "postgresql"), "cache": ("redis",)}
+"""Which roles a tier's hosts run."""
+
+SET_BY_ROLES = frozenset({"berth_plan", "berth_images"})
+"""Facts that roles and playbooks of the collection set; a second run in one play sees them as variables."""
+
+UNREACHABLE_REMEDY = "try: ansible {host} -m ansible.builtin.ping -b"
+
+
+class Rules(NamedTuple):
+    """What the variables of the preflight role ask for."""
+
+    minimum_memory_mb: int = 1024
+    minimum_disk_gb: int = 20
+    minimum_free_gb: int = 5
+    cpu_flags: tuple[str, ...] = ("sse4_2", "popcnt")
+    maximum_clock_skew_s: float = 2.0
+    minimum_secret_length: int = 20
+    require_image_digests: bool = False
+    ignored_variables: tuple[str, ...] = ()
+
+
+class Host(NamedTuple):
+    """One host of the inventory."""
+
+    variables: Mapping[str, Any]
+    """Rendered values of the variables that the collection knows."""
+    names: Sequence[str]
+    """All variables that a person wrote."""
+    unrenderable: Mapping[str, str]
+    """Variable to the reason why it has no value."""
+    facts: Mapping[str, Any] | None
+    """What C(preflight_info) returned; nothing when the host did not answer."""
+    failure: str = ""
+    """Why there are no facts."""
+    limited: bool = False
+    """Outside of the run's limit: its problems of reachability are notes."""
+
+
+class Report(NamedTuple):
+    """Result of :func:`examine`."""
+
+    problems: list[Problem]
+    notes: list[str]
+    plan: dict[str, dict[str, Any]]
+    table: list[str]
+
+
+def examine(
+    hosts: Mapping[str, Host],
+    tiers: Mapping[str, Sequence[str]],
+    specifications: Mapping[str, Mapping[str, Any]],
+    rules: Rules,
+) -> Report:
+    """Check everything and plan.
+
+    :param specifications: role to the options of its argument specification.
+    """
+    problems: list[Problem] = list(_check_tiers(tiers, hosts))
+    notes: list[str] = []
+    known = {name: option for options in specifications.values() for name, option in options.items()}
+    for name, host in hosts.items():
+        problems.extend(_check_variables(name, host, known, rules))
+        mistakes, strangers = _validate.unknown_variables(
+            name, host.names, {*known, *SET_BY_ROLES}, {*specifications, "berth"}, rules.ignored_variables
+        )
+        problems.extend(mistakes)
+        notes.extend(f"{name}: {item.subject} is {item.found}{f'; {item.expected}' if item.expected else ''}" for item in strangers)
+        if host.facts is not None:
+            problems.extend(_check_machine(name, host, tiers, rules))
+        elif not host.limited:
+            problems.append(Problem((name,), "connection", host.failure, "an answer", UNREACHABLE_REMEDY.format(host=name)))
+    problems.extend(_check_clocks(hosts, rules, notes))
+    machines = _machines(hosts, tiers, notes)
+    result = _sizing.plan(
+        machines,
+        tiers,
+        {name: _well_formed(hosts[name].variables.get("odoo_instances")) for name in machines},
+        {name: hosts[name].variables for name in machines},
+    )
+    problems.extend(result.problems)
+    return Report(_validate.merge(problems), [*_joined(notes), *result.notes], result.hosts, _sizing.format_plan(result, machines))
+
+
+def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    database = [hosts[name] for name in tiers.get("database") or [] if name in hosts]
+    members = next((host.variables["etcd_members"] for host in database if host.variables.get("etcd_members")), None)
+    yield from _validate.check_topology(tiers, members if isinstance(members, Mapping) else None)
+    for tier, names in tiers.items():
+        for name in names or []:
+            if name not in hosts:
+                yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
+
+
+def _check_variables(name: str, host: Host, known: Mapping[str, Mapping[str, Any]], rules: Rules) -> Iterator[Problem]:
+    variables = host.variables
+    for variable, reason in host.unrenderable.items():
+        yield Problem((name,), variable, f"no value: {reason}", "a value", f"correct {variable}")
+    certificates = variables.get("traefik_certificates")
+    yield from _validate.check_instances(
+        name,
+        variables.get("odoo_instances") or {},
+        None if "traefik_certificates" in host.unrenderable else list(certificates) if isinstance(certificates, Mapping) else [],
+        require_digests=rules.require_image_digests,
+    )
+    if not variables.get("odoo_instances") and "odoo_instances" not in host.unrenderable:
+        yield Problem(
+            (name,), "odoo_instances", "nothing", "at least one instance", "odoo_instances: {main: {domains: […], database: main}}"
+        )
+    if "odoo_instance_secrets" not in host.unrenderable:
+        yield from _validate.check_instance_secrets(
+            name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length
+        )
+    secrets: dict[str, Any] = _instance_passwords(variables.get("odoo_instance_secrets"))
+    for variable, option in known.items():
+        value = variables.get(variable)
+        if value is None or variable in {"odoo_instances", "odoo_instance_secrets"}:
+            continue
+        found = list(_validate.check_value(name, variable, option, value))
+        yield from found
+        if variable.endswith("_image") and not found:
+            yield from _validate.check_image(name, variable, value, rules.require_image_digests)
+        for path, secret in _validate.passwords_in(variable, option, value):
+            secrets[path] = secret
+            yield from _validate.check_secret(name, path, secret, rules.minimum_secret_length)
+    yield from _validate.check_distinct(name, secrets)
+
+
+def _instance_passwords(secrets: Any) -> dict[str, Any]:
+    found = {}
+    for instance, values in secrets.items() if isinstance(secrets, Mapping) else ():
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            found[f"odoo_instance_secrets.{instance}.{key}"] = value
+    return found
+
+
+def _check_machine(name: str, host: Host, tiers: Mapping[str, Sequence[str]], rules: Rules) -> Iterator[Problem]:
+    facts = host.facts or {}
+    variables = host.variables
+    ports: list[tuple[str, int]] = []
+    if name in (tiers.get("edge") or []):
+        where = str(variables.get("traefik_publish_address") or "")
+        ports = [
+            (where, _sizing.whole(variables.get(variable)) or default)
+            for variable, default in (("traefik_http_port", 80), ("traefik_https_port", 443))
+        ]
+    yield from _validate.check_host(
+        name,
+        facts,
+        _validate.HostRules(
+            minimum_memory_mb=rules.minimum_memory_mb,
+            minimum_disk_gb=rules.minimum_disk_gb,
+            minimum_free_gb=rules.minimum_free_gb,
+            cpu_flags=rules.cpu_flags,
+            ports=tuple(ports),
+            runs_docker=any(name in (tiers.get(tier) or []) for tier in TIER_ROLES),
+        ),
+    )
+    yield from _validate.check_peers(name, facts["peers"])
+
+
+def _check_clocks(hosts: Mapping[str, Host], rules: Rules, notes: list[str]) -> Iterator[Problem]:
+    answered = {name: host.facts for name, host in hosts.items() if host.facts is not None}
+    unsynchronized = [name for name, facts in answered.items() if facts.get("clock_synchronized") is False and not facts["container"]]
+    if unsynchronized:
+        notes.append(f"{', '.join(unsynchronized)}: nothing disciplines the clock yet; the host role installs systemd-timesyncd")
+    offsets = {name: (facts["clock_offset_s"], facts["clock_error_s"]) for name, facts in answered.items()}
+    yield from _validate.check_clocks(offsets, rules.maximum_clock_skew_s)
+
+
+def _machines(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], notes: list[str]) -> dict[str, _sizing.Machine]:
+    """Return the machines to plan with.
+
+    A host that the run's limit leaves out and that does not answer still counts, else a limited run would plan fewer
+    connections and restart PostgreSQL: it is taken to be like another host of its tier.
+    """
+    machines = {name: _machine(host.facts) for name, host in hosts.items() if host.facts is not None}
+    for name, host in hosts.items():
+        if name in machines or not host.limited:
+            continue
+        fellows = [fellow for members in tiers.values() if name in (members or []) for fellow in members if fellow in machines]
+        if fellows:
+            machines[name] = machines[fellows[0]]
+            notes.append(f"{name} is outside of --limit and does not answer ({host.failure}): planned like {fellows[0]}")
+    return {name: machines[name] for name in hosts if name in machines}
+
+
+def _machine(facts: Mapping[str, Any]) -> _sizing.Machine:
+    data: Mapping[str, Any] = next(iter(facts["disks"]), {})
+    return _sizing.Machine(facts["cpus"], facts["memory_mb"], data.get("kind", "ssd"), data.get("size_mb", 0))
+
+
+def _well_formed(instances: Any) -> dict[str, Mapping[str, Any]]:
+    if not isinstance(instances, Mapping):
+        return {}
+    return {str(name): value for name, value in instances.items() if isinstance(value, Mapping)}
+
+
+def _joined(notes: Sequence[str]) -> list[str]:
+    """Keep each note once: what stands in a group's variables would be said for every host."""
+    said: dict[str, list[str]] = {}
+    for note in notes:
+        host, separator, text = note.partition(": ")
+        said.setdefault(text if separator else note, []).append(host if separator else "")
+    return [f"{', '.join(hosts)}: {text}" if hosts[0] else text for text, hosts in said.items()]
+
+
+def render(value: Any) -> Any:
+    """Copy containers, so that lazy templates inside them are evaluated now, where an error can be caught."""
+    if isinstance(value, Mapping):
+        return {key: render(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [render(inner) for inner in value]
+    return value

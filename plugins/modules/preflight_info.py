@@ -1,0 +1,211 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight_info
+short_description: Read what a host has, in a quarter of a second
+version_added: 0.1.0
+author: berth.odoo contributors (@berth-odoo)
+description:
+  - Reads operating system, processors, memory, disks, clock, listening ports and Docker of a host from C(/proc), C(/sys)
+    and a few files. It runs no command and changes nothing.
+  - Inside a container the limits of the control group count, not the outer machine.
+  - Needs root to name the processes that hold ports.
+  - Its action plugin adds RV(host.clock_offset_s), which only the controller can measure.
+attributes:
+  check_mode:
+    description: Reads the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is no difference to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+options:
+  paths:
+    description: Directories whose disks are described. They need not exist yet.
+    type: list
+    elements: path
+    default: [/var/lib/berth, /var/lib/docker]
+  ports:
+    description: TCP ports; whoever listens on one of them is named.
+    type: list
+    elements: int
+    default: []
+  peers:
+    description: Hosts to which this one must be able to connect.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name for messages.
+        type: str
+        required: true
+      address:
+        description: Address or host name.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        required: true
+  peer_timeout:
+    description: Seconds that all peers together have to answer.
+    type: float
+    default: 1.0
+  docker_socket:
+    description: Socket of the Docker Engine.
+    type: path
+    default: /run/docker.sock
+  tier_hosts:
+    description:
+      - Which hosts do what, as in O(berth.odoo.preflight#module:tier_hosts).
+      - The action plugin adds to O(ports) and O(peers) what follows from it and from the inventory; the module ignores it.
+    type: dict
+    default: {}
+seealso:
+  - module: berth.odoo.preflight
+"""
+
+EXAMPLES = r"""
+- name: Read the host
+  berth.odoo.preflight_info:
+    ports: [80, 443]
+  become: true
+  register: result
+
+- name: Show its memory
+  ansible.builtin.debug:
+    var: result.host.memory_mb
+"""
+
+RETURN = r"""
+host:
+  description: What was found.
+  returned: success
+  type: dict
+  contains:
+    os:
+      description: C(id), C(version_id), C(codename) and C(pretty_name) of os-release.
+      type: dict
+    kernel:
+      description: Release of the kernel.
+      type: str
+    machine:
+      description: Architecture as the kernel names it.
+      type: str
+    python:
+      description: Version of the interpreter that ran the module.
+      type: str
+    container:
+      description: Kind of the container this host is, empty on a real or virtual machine.
+      type: str
+    cpus:
+      description: Processors that may be used.
+      type: int
+    cpu_flags:
+      description: Features of the first processor.
+      type: list
+      elements: str
+    memory_mb:
+      description: Memory that may be used, in MB.
+      type: int
+    memory_total_mb:
+      description: Memory of the machine, in MB. Larger than RV(host.memory_mb) inside a container.
+      type: int
+    disks:
+      description: The file system of each of O(paths).
+      type: list
+      elements: dict
+    time:
+      description: The host's clock, in seconds since 1970.
+      type: float
+    clock_synchronized:
+      description: Whether the kernel's clock is disciplined; null when it may not be asked.
+      type: bool
+    clock_offset_s:
+      description: Seconds by which the host's clock is ahead of the controller's.
+      type: float
+    clock_error_s:
+      description: Uncertainty of RV(host.clock_offset_s).
+      type: float
+    listeners:
+      description: Who listens on O(ports).
+      type: list
+      elements: dict
+    docker:
+      description: Version and API version of the Docker Engine, empty when none answers.
+      type: dict
+    packages:
+      description: Versions of the installed packages that matter to the platform.
+      type: dict
+    peers:
+      description: O(peers), each with C(state).
+      type: list
+      elements: dict
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _machine
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "default": ["/var/lib/berth", "/var/lib/docker"]},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "peers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "address": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                },
+            },
+            "peer_timeout": {"type": "float", "default": 1.0},
+            "docker_socket": {"type": "path", "default": "/run/docker.sock"},
+            "tier_hosts": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    root = Path("/")
+    engine = _machine.docker(module.params["docker_socket"], "/version") or {}
+    containers = _machine.docker(module.params["docker_socket"], "/containers/json") if engine else None
+    system = os.uname()
+    module.exit_json(
+        changed=False,
+        host={
+            "os": _machine.operating_system(root),
+            "kernel": system.release,
+            "machine": system.machine,
+            "python": platform.python_version(),
+            "container": _machine.read(root / "run/systemd/container").strip(),
+            **_machine.memory(root),
+            **_machine.processors(root, len(os.sched_getaffinity(0))),
+            "disks": [_machine.disk(root, path) for path in module.params["paths"]],
+            "clock_synchronized": _machine.clock_synchronized(),
+            "listeners": _machine.ports(root, set(module.params["ports"]), containers),
+            "docker": {key: engine[name] for key, name in (("version", "Version"), ("api", "ApiVersion")) if name in engine},
+            "packages": _machine.packages(root),
+            "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
+            "time": time.time(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
