@@ -63,16 +63,31 @@ def test_websocket_delivers_a_notification(admin: Odoo) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize(
-    ("role", "secret"),
-    [("postgres", "postgresql_superuser_password"), ("replicator", "postgresql_replication_password")],
-)
-def test_awkward_passwords_of_postgresql(host: Host, role: str, secret: str) -> None:
-    """From another container, because the server may trust its own."""
+@pytest.mark.parametrize(("server", "port"), [("pgbouncer", 6432), ("pgbouncer-session", 6433), ("postgresql", 5432)])
+def test_awkward_database_password(host: Host, server: str, port: int) -> None:
+    """From another container, because a server may trust its own; and only the instance's own role, on its own database."""
     image = host.container("postgresql/postgresql").facts["Image"]
+
+    def logs_in(password: str, role: str = "main", database: str = "main") -> bool:
+        command = (
+            f"docker run --rm -i --network {'berth-data' if server == 'postgresql' else 'berth-app'} --entrypoint sh {image} -c "
+            f"'IFS= read -r PGPASSWORD; export PGPASSWORD; psql -h {server} -p {port} -d {database} -U {role} -tAc \"select 1\"' 2>&1"
+        )
+        return host.succeeds(command, stdin=password + "\n")
+
+    password = host.variables["odoo_instance_secrets"]["main"]["db_password"]
+    assert logs_in(password)
+    assert not logs_in("wrong")
+    assert not logs_in(password, role="postgres"), "the superuser gets in over the network"
+    assert not logs_in(password, database="template1"), "the instance's role gets into a database that is not its own"
+
+
+def test_awkward_redis_password(host: Host) -> None:
     command = (
-        f"docker run --rm -i --network berth-data --entrypoint sh {image} -c "
-        f"'IFS= read -r PGPASSWORD; export PGPASSWORD; psql -h postgresql -d postgres -U {role} -tAc \"select 1\"'"
+        f"docker exec -i {host.container('redis/redis').id} sh -c "
+        "'IFS= read -r REDISCLI_AUTH; export REDISCLI_AUTH; redis-cli --no-auth-warning --user main {}' 2>&1"
     )
-    assert not host.succeeds(command, stdin="wrong\n"), f"{role} gets in with a wrong password"
-    assert host.succeeds(command, stdin=host.variables[secret] + "\n")
+    password = host.variables["odoo_instance_secrets"]["main"]["redis_password"] + "\n"
+    assert host.run(command.format("set main:test value ex 60"), stdin=password).strip() == "OK"
+    assert "WRONGPASS" in host.run(command.format("ping"), stdin="wrong\n")
+    assert "NOPERM" in host.run(command.format("set other:test value"), stdin=password), "the instance's user may write another's keys"

@@ -115,7 +115,13 @@ def test_the_search_for_secrets_finds_them_where_they_belong(lab: Lab, host: Hos
 
 
 def test_secrets_on_disk_belong_to_their_service_alone(host: Host) -> None:
-    files = host.run("find /opt/berth -path '*/secrets*' -printf '%y %u %m %p\\n'").splitlines()
-    assert files
-    wrong = [line for line in files if line.split()[1] != "root" or line.split()[2] not in ("750", "440", "400")]
+    """Root's, or those of the service's own user; nobody else may read them, and the service may not write them."""
+    users = {container.facts["Config"]["User"].split(":")[0] for container in host.containers().values()}
+    lines = host.run("find /opt/berth -path '*/secrets*' -printf '%y %U %m %p\\n'").splitlines()
+    assert len([line for line in lines if line.startswith("f")]) >= 4
+    wrong = [
+        line
+        for kind, user, mode, line in ((*line.split()[:3], line) for line in lines)
+        if user not in {"0", *users} or mode not in ({"d": ["750"], "f": ["440", "400"]}[kind])
+    ]
     assert wrong == []

@@ -16,19 +16,22 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-KILLED_AT = ["Converge PostgreSQL", "Converge Odoo", "Converge Traefik"]
+KILLED_AT = ["Converge PostgreSQL", "Start the instance", "Converge Traefik"]
+INITIALISING = "docker ps -q --filter label=com.docker.compose.service=maintenance | grep -q ."
 
 
 def test_killed_deployments_are_completed_by_the_next_run(host: Host, play: Player, visitor: Odoo) -> None:
-    host.run(
-        "docker ps -aq | xargs -r docker rm -f; docker network prune -f; rm -rf /opt/berth /var/lib/berth",
-        timeout=120,
-    )
+    host.run("docker ps -aq | xargs -r docker rm -f; docker network prune -f; rm -rf /opt/berth /var/lib/berth", timeout=120)
     assert host.containers() == {}
-    for name in KILLED_AT:
-        run = play("playbooks/site.yml", kill_at=name)
-        assert run.code == -signal.SIGKILL, f"the run was not killed at {name!r}:\n{run.tail}"
-    # In the middle of a task: what runs on the host goes on without its controller.
+    killed = play("playbooks/site.yml", kill_at=KILLED_AT[0])
+    assert killed.code == -signal.SIGKILL, f"the run was not killed at {KILLED_AT[0]!r}:\n{killed.tail}"
+    # What runs on the host goes on without its controller: the next run meets it.
+    killed = play("playbooks/site.yml", kill_when=lambda: host.succeeds(INITIALISING))
+    assert killed.code == -signal.SIGKILL, f"the run was not killed while Odoo initialised its database:\n{killed.tail}"
+    assert host.succeeds(INITIALISING), "the initialisation ended with its controller"
+    for name in KILLED_AT[1:]:
+        killed = play("playbooks/site.yml", kill_at=name)
+        assert killed.code == -signal.SIGKILL, f"the run was not killed at {name!r}:\n{killed.tail}"
     play("playbooks/site.yml").expect_success()
     host.wait_until_healthy(seconds=60)
     assert visitor.request("/web/login").status == 200

@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each public role alone: the playbook of its README, as it is, on a VM that knows nothing of our inventories.
+
+Only secrets, image references and the address of a neighbour are given from outside, as a reader would put in their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
+from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+if TYPE_CHECKING:
+    pass
+
+TIERS = ("etcd", "odoo", "pgbouncer", "postgresql", "redis", "traefik")
+NETWORKS = "docker network ls -q --filter name=berth-"
+
+
+def answers_within_container(name: str, *argv: str) -> Callable[[Host], None]:
+    """A check that a command in a role's container ends with 0."""
+
+    def check(host: Host) -> None:
+        host.run(f"docker exec {host.container(name).id} {' '.join(argv)}")
+
+    return check
+
+
+def postgresql_is_primary(host: Host) -> None:
+    identifier = host.container("postgresql/postgresql").id
+    assert host.run(f"docker exec {identifier} psql -h /run/postgresql -U postgres -tAc 'select pg_is_in_recovery()'").strip() == "f"
+
+
+def redis_takes_the_password(host: Host) -> None:
+    command = (
+        f"docker exec -i {host.container('redis/redis').id} sh -c "
+        "'IFS= read -r REDISCLI_AUTH; export REDISCLI_AUTH; redis-cli --user app --no-auth-warning set app:key value'"
+    )
+    assert host.run(command, stdin=str(host.variables["odoo_instance_secrets"]["main"]["redis_password"]) + "\n").strip() == "OK"
+    assert "WRONGPASS" in host.run(command + " 2>&1", stdin="wrong\n")
+
+
+def pgbouncer_reaches_the_database(host: Host) -> None:
+    identifier = host.container("postgresql/postgresql").facts["Image"]
+    command = (
+        f"docker run --rm -i --network berth-app --entrypoint sh {identifier} -c "
+        "'IFS= read -r PGPASSWORD; export PGPASSWORD; psql -h pgbouncer -p 6432 -d app -U odoo -tAc \"select 1\"'"
+    )
+    assert host.run(command, stdin=str(host.variables["odoo_instance_secrets"]["main"]["db_password"]) + "\n").strip() == "1"
+    assert not host.succeeds(command + " 2>&1", stdin="wrong\n")
+
+
+def odoo_answers(host: Host) -> None:
+    identifier = host.container("odoo-app/web").id
+    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    address = host.run(f"docker inspect -f '{template}' {identifier}").split()[0]
+    assert 'name="password"' in host.run(f"curl -sf http://{address}:8069/web/login")
+
+
+def traefik_serves_its_certificate(host: Host) -> None:
+    text = host.run("curl -sk --max-time 10 -o /dev/null -w '%{http_code} %{certs}' https://127.0.0.1/")
+    assert text.startswith(("404", "502", "503")), text[:200]
+    assert "BEGIN CERTIFICATE" in text
+
+
+# In the order in which a later one can use what an earlier one left. What each leaves running, and the proof that it works.
+ROLES: dict[str, Callable[[Host], None]] = {
+    "host": lambda host: None,
+    "docker": lambda host: host.run("docker info") and None,
+    "images": lambda host: host.run("docker image inspect " + " ".join(images(host).values())) and None,
+    "etcd": answers_within_container("etcd/etcd", "etcdctl", "endpoint", "health"),
+    "postgresql": postgresql_is_primary,
+    "pgbouncer": pgbouncer_reaches_the_database,
+    "redis": redis_takes_the_password,
+    "odoo": odoo_answers,
+    "traefik": traefik_serves_its_certificate,
+    "preflight": lambda host: None,
+}
+
+
+def images(host: Host) -> dict[str, str]:
+    """The images that the example of the images role has put on the host, by tier."""
+    lines = host.run("docker image ls --format '{{.Repository}} {{.ID}}' --no-trunc").splitlines()
+    return {
+        repository.removeprefix("berth/"): identifier for repository, identifier in map(str.split, lines) if repository.startswith("berth/")
+    }
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab without our inventories."""
+    import os
+
+    name = os.environ.get("BERTH_LAB", "roles")
+    return Lab(name, (REPOSITORY / ".cache/lab" / name / "inventory",))
+
+
+def test_every_public_role_is_tried() -> None:
+    assert {path.name for path in (REPOSITORY / "roles").iterdir()} == set(ROLES)
+
+
+@pytest.fixture(scope="session")
+def environment(lab: Lab) -> dict[str, str]:
+    """What the examples read from the environment, as a reader would export it."""
+    secrets = lab.host.variables["odoo_instance_secrets"]["main"]
+    return {
+        **{f"{owner}_{name.upper()}": str(secrets[name]) for owner in ("APP", "ODOO") for name in secrets},
+        "APP_DATABASE_PASSWORD": str(secrets["db_password"]),
+        "APP_CERTIFICATE": (lab.directory / "server.crt").read_text(encoding="utf-8"),
+        "APP_CERTIFICATE_KEY": (lab.directory / "server.key").read_text(encoding="utf-8"),
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_from_its_readme(host: Host, play: Player, environment: dict[str, str], role: str) -> None:
+    variables = {"pgbouncer_upstream_host": "postgresql"}
+    if role in TIERS:
+        variables |= {f"{tier}_image": reference for tier, reference in images(host).items()}
+    example = f"roles/{role}/meta/example.yml"
+    play(example, variables=variables, settings=environment).expect_success()
+    assert play(example, variables=variables, settings=environment).expect_success().changed == []
+    ROLES[role](host)
