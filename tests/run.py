@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the stages of the test suite one after the other and say at the end what passed.
 
-    tests/run                     everything, as `make test` and .ci/run do
-    tests/run lint unit           these stages, as `make check` does
-    tests/run molecule:default    one step of a stage
-    tests/run --list              what there is
+    python tests/run.py                     everything, as `make test` and .ci/run do
+    python tests/run.py lint unit           these stages, as `make check` does
+    python tests/run.py molecule:default    one step of a stage
+    python tests/run.py --list              what there is
 
 Every step runs even when one before it failed, so that one run shows everything; the exit code is 1 when any failed.
 The output of each step goes to the terminal and to .cache/test/<stage>-<step>.log. Started by the Makefile with the Python
@@ -22,12 +21,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.prefix, "bin")
-COLLECTION = ROOT / ".cache/collections/ansible_collections/berth/odoo"
 LOGS = ROOT / ".cache/test"
 
 # In the order they run: what everything else stands on first.
@@ -63,14 +61,6 @@ class Result:
     problem: str = ""
 
 
-@dataclass
-class Run:
-    """The results so far, and the process to stop when we are told to."""
-
-    results: list[Result] = field(default_factory=list)
-    process: subprocess.Popen[str] | None = None
-
-
 def tracked(*patterns: str) -> tuple[str, ...]:
     """Files of the checkout that match, also those not yet added to git; a linter told to find files itself reads .venv too."""
     listing = subprocess.run(
@@ -85,7 +75,11 @@ def tracked(*patterns: str) -> tuple[str, ...]:
 
 def scripts() -> tuple[str, ...]:
     """Shell scripts: by their first line, because most have no extension."""
-    return tuple(name for name in tracked() if (ROOT / name).open("rb").readline(64).startswith((b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash")))
+    return tuple(
+        name
+        for name in tracked()
+        if (ROOT / name).open("rb").readline(64).startswith((b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash"))
+    )
 
 
 def lint() -> list[Step]:
@@ -93,14 +87,17 @@ def lint() -> list[Step]:
     return [
         Step("ruff", ("ruff", "check", ".")),
         Step("ruff-format", ("ruff", "format", "--check", ".")),
-        Step("mypy", ("tests/mypy",)),
+        Step("mypy", ("tools/mypy",)),
         Step("yamllint", ("yamllint", "--strict", *tracked("*.yml", "*.yaml", ".yamllint", ".ansible-lint"))),
         Step("ansible-lint", ("ansible-lint", "--offline", "--strict", "--nocolor")),
         Step("hadolint", ("hadolint", *tracked("*Dockerfile"))),
         Step("shellcheck", ("shellcheck", *scripts())),
         Step("changelog", ("antsibull-changelog", "lint")),
-        Step("docs", (sys.executable, "tools/docs", "--check")),
-        Step("plugin-docs", ("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "--skip-rstcheck", ".")),
+        Step("docs", (sys.executable, "tools/docs.py", "--check")),
+        Step(
+            "plugin-docs",
+            ("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "--skip-rstcheck", "."),
+        ),
     ]
 
 
@@ -111,7 +108,7 @@ def unit() -> list[Step]:
 
 def sanity() -> list[Step]:
     """What Ansible demands of every collection."""
-    return [Step("ansible-test", ("tests/sanity",), timeout=600)]
+    return [Step("ansible-test", (sys.executable, "tools/sanity.py"), timeout=600)]
 
 
 def build() -> list[Step]:
@@ -119,11 +116,9 @@ def build() -> list[Step]:
     return [Step("artifact", ("pytest", "-q", "tests/artifact"), timeout=180)]
 
 
-def integration() -> list[Step]:
-    """Modules against a real engine on this machine."""
-    if not (ROOT / "tests/integration").is_dir():
-        return []
-    return [Step("pytest", ("pytest", "-v", "tests/integration"), timeout=900)]
+def lab() -> list[Step]:
+    """The lab's own life: made, rebooted, interrupted, removed."""
+    return [Step("lifecycle", ("pytest", "-v", "tests/lab"), timeout=900, lab="lifecycle")]
 
 
 def molecule() -> list[Step]:
@@ -136,7 +131,7 @@ def molecule() -> list[Step]:
     ]
 
 
-STAGES = {function.__name__: function for function in (lint, unit, sanity, build, integration, molecule)}
+STAGES = {function.__name__: function for function in (lint, unit, sanity, build, lab, molecule)}
 
 
 def choose(wanted: list[str]) -> list[tuple[str, Step]]:
@@ -151,12 +146,14 @@ def choose(wanted: list[str]) -> list[tuple[str, Step]]:
     chosen = [(stage, step) for stage, step in steps if {stage, f"{stage}:{step.name}"} & set(wanted)]
     unknown = [name for name in wanted if not any(name in (stage, f"{stage}:{step.name}") for stage, step in steps)]
     if unknown:
-        raise SystemExit(f"No such stage or step: {' '.join(unknown)}. There are: {' '.join(f'{stage}:{step.name}' for stage, step in steps)}")
+        raise SystemExit(
+            f"No such stage or step: {' '.join(unknown)}. There are: {' '.join(f'{stage}:{step.name}' for stage, step in steps)}"
+        )
     return chosen
 
 
 @contextlib.contextmanager
-def lab_of(run: Run, result: Result) -> Iterator[None]:
+def lab_of(result: Result) -> Iterator[None]:
     """Search the lab of a failed step for the cause, then destroy it in any case."""
     lab = result.step.lab
     try:
@@ -166,19 +163,17 @@ def lab_of(run: Run, result: Result) -> Iterator[None]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run([str(ROOT / "tools/diagnose"), lab], cwd=ROOT, check=False, timeout=60, stdin=subprocess.DEVNULL)
         if lab:
-            destroy = Step(f"{lab}-destroy", ("molecule", "destroy", "--scenario-name", lab), timeout=180)
-            problem = execute(run, result.stage, destroy)
+            argv = (sys.executable, "-m", "berth_lab", "--project", str(ROOT), "destroy", lab)
+            problem = execute(result.stage, Step(f"{lab}-destroy", argv, timeout=180, cwd=ROOT / "molecule/shared"))
             result.problem = result.problem or (f"destroy: {problem}" if problem else "")
 
 
-def execute(run: Run, stage: str, step: Step) -> str:
+def execute(stage: str, step: Step) -> str:
     """Run one command and copy its output to the terminal and to its log; return what went wrong, "" when nothing did."""
     log = LOGS / f"{stage}-{step.name}.log"
     environment = os.environ | {
         "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTION.parents[2]),
-        "PYTHONPATH": str(COLLECTION.parents[2]),
+        "PYTHONPATH": str(ROOT / ".cache/collections"),
         "PYTHONUNBUFFERED": "1",
     }
     with log.open("w", encoding="utf-8") as file:
@@ -193,10 +188,9 @@ def execute(run: Run, stage: str, step: Step) -> str:
             errors="replace",
             start_new_session=True,  # its children are stopped with it
         )
-        run.process = process
         timer = signal.setitimer(signal.ITIMER_REAL, step.timeout)
         try:
-            assert process.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
+            assert process.stdout is not None  # for the type checker: stdout=PIPE
             for line in process.stdout:
                 sys.stdout.write(line)
                 sys.stdout.flush()
@@ -207,7 +201,6 @@ def execute(run: Run, stage: str, step: Step) -> str:
         finally:
             signal.setitimer(signal.ITIMER_REAL, *timer)
             stop(process)
-            run.process = None
     return "" if code == 0 else f"exit code {code}"
 
 
@@ -259,18 +252,18 @@ def main() -> int:
     signal.signal(signal.SIGALRM, raise_timeout)
     signal.signal(signal.SIGTERM, raise_exit)
     LOGS.mkdir(parents=True, exist_ok=True)
-    run = Run()
+    results: list[Result] = []
     for stage, step in chosen:
         print(f"\n=== {now()} {stage}:{step.name}", flush=True)
         started = time.monotonic()
         result = Result(stage, step, 0, "interrupted")
-        run.results.append(result)
-        with lab_of(run, result):
-            result.problem = execute(run, stage, step)
+        results.append(result)
+        with lab_of(result):
+            result.problem = execute(stage, step)
         result.seconds = time.monotonic() - started
         print(f"=== {now()} {stage}:{step.name} {result.problem or 'ok'} after {result.seconds:.1f} s", flush=True)
-    print(summary(run.results), flush=True)
-    return 1 if any(result.problem for result in run.results) else 0
+    print(summary(results), flush=True)
+    return 1 if any(result.problem for result in results) else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program that runs the test suite: it must not call a failure a success, nor leave anything running."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.berth.odoo.tests import run
+
+
+def python(name: str, code: str, timeout: int = 30) -> run.Step:
+    return run.Step(name, (sys.executable, "-c", code), timeout=timeout)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[run.Step]]:
+    """Stages to fill in; the program then runs these."""
+    stages: dict[str, list[run.Step]] = {"one": [], "two": []}
+    monkeypatch.setattr(run, "STAGES", {name: lambda name=name: stages[name] for name in stages})
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "LOGS", tmp_path / "logs")
+    return stages
+
+
+def main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    return run.main(), capsys.readouterr().out
+
+
+def test_a_failure_does_not_keep_later_steps_from_running(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: dict[str, list[run.Step]], tmp_path: Path
+) -> None:
+    steps["one"] = [python("bad", "print('why it failed'); raise SystemExit(3)")]
+    steps["two"] = [python("good", "print('fine')")]
+    code, out = main(monkeypatch, capsys)
+    assert code == 1
+    assert out.splitlines()[-1] == "1 passed, 1 failed"
+    assert "FAILED one:bad: exit code 3; log: logs/one-bad.log" in out
+    assert (tmp_path / "logs/one-bad.log").read_text() == "why it failed\n"
+    assert out.index("why it failed") < out.index("fine")
+
+
+def test_a_step_that_hangs_is_stopped_with_its_children(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: dict[str, list[run.Step]], tmp_path: Path
+) -> None:
+    note = tmp_path / "pid"
+    child = f"import os, time, pathlib; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    steps["one"] = [python("hangs", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])", timeout=2)]
+    code, out = main(monkeypatch, capsys)
+    assert code == 1
+    assert "one:hangs did not end within 2 s" in out
+    stat = Path("/proc", note.read_text(), "stat")
+    # Whoever adopts orphans here may not have collected it yet; then it is a zombie.
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_one_stage_or_step_can_be_chosen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: dict[str, list[run.Step]]
+) -> None:
+    steps["one"] = [python("a", ""), python("b", "")]
+    steps["two"] = [python("c", "raise SystemExit(1)")]
+    assert main(monkeypatch, capsys, "one")[1].endswith("2 passed, 0 failed\n")
+    assert main(monkeypatch, capsys, "one:b")[1].endswith("1 passed, 0 failed\n")
+    with pytest.raises(SystemExit, match="No such stage or step: three"):
+        main(monkeypatch, capsys, "three")
+
+
+def test_every_molecule_scenario_is_run() -> None:
+    there = {file.parent.name for file in (run.ROOT / "molecule").glob("*/molecule.yml")}
+    assert there <= set(run.SCENARIOS), "add the new scenario to SCENARIOS in tests/run.py"
