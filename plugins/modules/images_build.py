@@ -1,0 +1,274 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: images_build
+short_description: Build the platform's images and keep them as archives on the controller
+version_added: 0.1.0
+description:
+  - Builds each image with the Docker engine of the host it runs on, from a directory of Dockerfiles on the controller.
+  - Runs each image's C(contract.sh) in it, as its own user without network, capabilities or a writable root; an image that
+    does not hold what it should is not named, archived or used.
+  - Labels each image with its version and the hash of its inputs, which are the Dockerfile and the files beside it, the build
+    arguments, the id of the base image and O(refresh). With the same inputs nothing is built again.
+  - With O(archive_dir) it writes one archive an image and C(manifest.json) there, for M(berth.odoo.images).
+author: [berth.odoo contributors (@berth-odoo)]
+attributes:
+  check_mode:
+    description: Says what would be built, also where Docker is not installed yet.
+    support: full
+  diff_mode:
+    description: An image has no difference to show.
+    support: none
+options:
+  names:
+    description: Images to build, each a directory of O(contexts_dir) with a C(Dockerfile) and a C(contract.sh).
+    type: list
+    elements: str
+    required: true
+  contexts_dir:
+    description:
+      - Directory on the controller with a directory an image, and C(common), which every image's build also sees.
+    type: path
+    required: true
+  base_image:
+    description: Image of Debian 13 that all are built from. Pulled when the build host does not have it.
+    type: str
+    required: true
+  build_args:
+    description:
+      - Build arguments; each image takes those that its Dockerfile declares. One that no Dockerfile declares is refused.
+      - C(EXTRA_CA_CERTIFICATES) (PEM text in base64) defaults to the authorities the build host's administrator added,
+        C(PIP_INDEX_URL) and proxies to the environment of the build host.
+    type: dict
+    default: {}
+  refresh:
+    description: Free text that enters the inputs' hash. Changing it builds again, with the packages of the day.
+    type: str
+    default: ''
+  archive_dir:
+    description: Directory on the controller for archives and C(manifest.json). Without, the images stay on the build host.
+    type: path
+  temp_dir:
+    description: Directory on the build host for archives in transfer. On disk, not in memory.
+    type: path
+    default: /var/tmp
+  parallel:
+    description: Images built at the same time.
+    type: int
+    default: 2
+  files:
+    description: The build contexts. Set by the action plugin.
+    type: dict
+    default: {}
+  known:
+    description: Inputs' hash of each archive that is there. Set by the action plugin.
+    type: dict
+    default: {}
+  save_dir:
+    description: Directory on the build host to write archives to. Set by the action plugin.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Build the images on the machine that runs Ansible
+  berth.odoo.images_build:
+    names: [odoo, postgresql]
+    contexts_dir: "{{ role_path }}/files"
+    base_image: debian:trixie-slim
+    archive_dir: /srv/images
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+references:
+  description: Image id by name; in check mode the coming tag where an image would be built.
+  returned: success
+  type: dict
+  sample: {odoo: "sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"}
+images:
+  description: What was done for each image, by name.
+  returned: success
+  type: dict
+  contains:
+    action: {type: str, description: "C(built), C(saved) (built before, archived now) or C(unchanged)."}
+    id: {type: str, description: Image id.}
+    reference: {type: str, description: Name and tag.}
+    version: {type: str, description: Version of the software.}
+    inputs: {type: str, description: Hash of the inputs.}
+    contract: {type: dict, description: What the contract check found.}
+    seconds: {type: float, description: Time for building and archiving.}
+"""
+
+import base64
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _image_build, _images
+from ..module_utils._image_archive import ArchiveError
+
+# Measured: the layers, caches and the archive of all six images while they are being made.
+NEEDED_BYTES = 6 << 30
+
+
+def access_args(given: dict[str, str]) -> dict[str, str]:
+    """Build arguments by which the build reaches its sources, from this machine where nobody said otherwise."""
+    found = {name: value for name in sorted(_images.ACCESS_ARGS) if (value := os.environ.get(name))}
+    if "EXTRA_CA_CERTIFICATES" not in given and (authorities := _image_build.local_authorities()):
+        encoded = base64.b64encode(authorities.encode()).decode()
+        if len(encoded) > _image_build.LARGEST_ARGUMENT:
+            raise _image_build.BuildError(
+                f"the certificate authorities added on this build host are {len(encoded)} bytes in base64, more than a build argument takes;"
+                " give the ones your package index needs: images_build_args: {EXTRA_CA_CERTIFICATES: <PEM in base64>}"
+            )
+        found["EXTRA_CA_CERTIFICATES"] = encoded
+    return {**found, **given}
+
+
+def plan(params: dict[str, Any], *, may_pull: bool) -> list[_image_build.Build]:
+    """Return what each image is built from. Raises BuildError."""
+    files = {path: (item["mode"], base64.b64decode(item["content"])) for path, item in params["files"].items()}
+    given = {key: str(value) for key, value in params["build_args"].items()}
+    contexts = {name: _image_build.context_of(name, files) for name in params["names"]}
+    # An argument belongs to one image or another: also to one that is not built today.
+    everything = (content for path, (_mode, content) in files.items() if path.endswith("/Dockerfile"))
+    _image_build.check_args(given, set().union(*map(_image_build.declared_args, everything)))
+    base_id = _image_build.base_image_id(params["base_image"], may_pull=may_pull) or ""
+    args = access_args(given)
+    builds = []
+    for name, context in contexts.items():
+        declared = _image_build.declared_args(context[f"{name}/Dockerfile"][1])
+        # Docker knows the proxies without a declaration.
+        own = {key: value for key, value in args.items() if key in declared or key.upper().endswith("_PROXY")}
+        inputs = _images.inputs_hash(context, base_id, own, params["refresh"])
+        builds.append(_image_build.Build(name, context, own, params["base_image"], base_id, inputs))
+    return builds
+
+
+def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
+    """Build one image where needed and write its archive when a directory is given. Raises BuildError."""
+    begin = time.monotonic()
+    reference, facts, new = _image_build.ensure_built(build)
+    if save_dir:
+        archive = Path(save_dir, f"{build.name}.tar")
+        entry = _image_build.entry(build, reference, facts, _image_build.save(reference, archive), archive)
+        entry["path"] = str(archive)
+    else:
+        entry = {
+            "id": _image_build.inspect(reference)[0],
+            "reference": reference,
+            "version": facts["version"],
+            "inputs": build.inputs,
+            "contract": facts,
+        }
+    if new:
+        entry["action"] = "built"
+    else:
+        entry["action"] = "saved" if save_dir else "unchanged"
+    entry["seconds"] = round(time.monotonic() - begin, 1)
+    return entry
+
+
+def predict(build: _image_build.Build) -> dict[str, Any]:
+    """Say what :func:`make` would do."""
+    image_id = _image_build.built(build) if build.base_id else None
+    reference = _image_build.reference_of(image_id, build.name) if image_id else None
+    coming = f"{_image_build.REPOSITORY}/{build.name}:build-{build.inputs[:12]}"
+    return {"id": image_id or "", "reference": reference or coming, "inputs": build.inputs, "action": "unchanged" if reference else "built"}
+
+
+def run_all(module: AnsibleModule, builds: list[_image_build.Build], work: Callable[[_image_build.Build], dict[str, Any]]) -> dict[str, Any]:
+    """Make the images, some at a time; every failure is reported, not the first alone."""
+    images, problems = {}, []
+    with ThreadPoolExecutor(max_workers=max(1, module.params["parallel"])) as pool:
+        running = {build.name: pool.submit(work, build) for build in builds}
+        for name, future in running.items():
+            try:
+                images[name] = future.result()
+            except (_image_build.BuildError, ArchiveError, OSError) as error:
+                problems.append(str(error))
+    if problems:
+        module.fail_json(msg="\n\n".join(problems))
+    return images
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "contexts_dir": {"type": "path", "required": True},
+            "base_image": {"type": "str", "required": True},
+            "build_args": {"type": "dict", "default": {}},
+            "refresh": {"type": "str", "default": ""},
+            "archive_dir": {"type": "path"},
+            "temp_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the directory for temporary files that are on disk
+            "parallel": {"type": "int", "default": 2},
+            "files": {"type": "dict", "default": {}},
+            "known": {"type": "dict", "default": {}},
+            "save_dir": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    save_dir = module.params["save_dir"]
+    images: dict[str, Any] = {}
+    try:
+        try:
+            builds = plan(module.params, may_pull=not module.check_mode)
+        except _image_build.BuildError as error:
+            # The first check of a fresh host: everything would be built, once Docker is there.
+            if not module.check_mode or not docker_is_missing(str(error)):
+                raise
+            images = {name: {"id": "", "reference": f"{_image_build.REPOSITORY}/{name}:build", "action": "built"} for name in module.params["names"]}
+            builds = []
+        due = []
+        for build in builds:
+            if module.params["known"].get(build.name) == build.inputs:
+                images[build.name] = {"action": "unchanged", "inputs": build.inputs}
+            else:
+                due.append(build)
+        if due and module.check_mode:
+            images.update({build.name: predict(build) for build in due})
+        elif due:
+            check_disk(save_dir or module.params["temp_dir"], due)
+            images.update(run_all(module, due, lambda build: make(build, save_dir)))
+            if any(image["action"] == "built" for image in images.values()):
+                _image_build.remove_fetch_stages()
+    except (_image_build.BuildError, _images.ImageError, OSError) as error:
+        module.fail_json(msg=str(error))
+    changed = any(image["action"] != "unchanged" for image in images.values())
+    references = {name: image.get("id") or image.get("reference", "") for name, image in images.items()}
+    module.exit_json(changed=changed, images=images, references=references)
+
+
+def docker_is_missing(message: str) -> bool:
+    """Whether a failure means that this host has no Docker engine yet."""
+    return "not installed on this build host" in message or "Cannot connect to the Docker daemon" in message
+
+
+def check_disk(directory: str, due: list[_image_build.Build]) -> None:
+    """Refuse to start a build that the disk cannot hold. Raises ImageError."""
+    if not any(_image_build.built(build) is None for build in due):
+        return
+    root = _image_build.docker(["info", "--format", "{{.DockerRootDir}}"]).strip()
+    places = []
+    # An engine in another machine or container has its directory elsewhere.
+    for what, path, needed in (("images", root, NEEDED_BYTES), ("archives", directory, 0)):
+        if Path(path).is_dir():
+            space = os.statvfs(path)
+            places.append((what, path, Path(path).stat().st_dev, space.f_bavail * space.f_frsize, needed))
+    _images.check_disk("the build host", places)
+
+
+if __name__ == "__main__":
+    main()
