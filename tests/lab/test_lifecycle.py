@@ -24,7 +24,7 @@ KINDS = (["docker", "ps", "--all"], ["docker", "volume", "ls"], ["docker", "netw
 
 def lab(command: str, *arguments: str) -> dict[str, Any]:
     """Call the lab's tool as the playbooks do, with their own default variables."""
-    defaults = yaml.safe_load((PROJECT / "molecule/shared/vars.yml").read_text())
+    defaults = yaml.safe_load((PROJECT / "molecule/shared/vars/main.yml").read_text())
     settings = {key: defaults[f"lab_{key}"] for key in defaults["lab_settings"]}
     vms = [{"name": "vm1", "memory_mb": 512, "groups": ["app"]}, {"name": "vm2", "memory_mb": 512}]
     done = subprocess.run(
