@@ -1,0 +1,323 @@
+# Copyright (c) 2026 berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Traefik's dynamic configuration for Odoo sites, as pure functions. No Ansible, no input or output, no clock.
+
+Facts of Traefik 3.7.15 this relies on:
+
+* One file of the directory that cannot be parsed stops every later reload, silently. So everything here is data that was checked, and
+  each file carries a route on the internal entry point whose path names its content: when that answers, the file is in force.
+* ``PathRegexp`` sees the path after percent-decoding and after ``//``, ``/./`` and ``/../`` were cleaned, except that ``%2F`` stays
+  encoded; Odoo's router would decode it.
+* Without the ``buffering`` middleware a slow client holds an Odoo worker as long as it likes, and slow downloads are cut off.
+* ``certFile`` and ``keyFile`` take PEM text as well as a file's name, and a changed file of the directory is noticed at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.berth.odoo.plugins.module_utils._validate import (
+    CERTIFICATE_NAME,
+    CERTIFICATE_RULE,
+    DOMAIN_NAME,
+    DOMAIN_RULE,
+    INSTANCE_NAME,
+    INSTANCE_RULE,
+    nearest,
+)
+
+INTERNAL_ENTRY_POINT = "internal"
+# Below this a path is looked at first; Traefik's own default is the length of the rule.
+PRIORITY = {"deny": 1000, "websocket": 900, "web": 100}
+# Paths that nobody needs from outside. Database manager: odoo/addons/web/controllers/database.py. queue_job's runner is anonymous.
+# The names of installed modules are on /website/info, the model of every field on /doc.
+DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer")
+# Login by password and unlimited calls; removed in Odoo 20. The successor is /json/2 with API keys.
+DENIED_LEGACY_RPC = ("xmlrpc", "jsonrpc")
+# TLS 1.2 suites with forward secrecy and authenticated encryption; TLS 1.3 has no others. Mozilla's "intermediate" without DHE.
+CIPHERS = (
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+)
+_SERVER_URL = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?")
+_SITE_KEYS = ("name", "domains", "web", "websocket", "certificate", "legacy_rpc")
+_SECTIONS = ("http", "tcp", "udp", "tls")
+
+
+class SiteError(ValueError):
+    """Sites or certificates cannot be served. The message lists every problem, one a line; no key appears in it."""
+
+
+# --- checking -----------------------------------------------------------------------------------------------------------
+
+
+def check(sites: Sequence[Mapping[str, Any]], certificates: Mapping[str, Any], networks: Sequence[str]) -> None:
+    """Find everything that Traefik would refuse, or accept and not do.
+
+    Args:
+        sites: As ``traefik_sites``.
+        certificates: As ``traefik_certificates``.
+        networks: Networks that may reach the closed paths.
+
+    Raises:
+        SiteError: With all problems.
+    """
+    problems = [*_network_problems(networks)]
+    taken: dict[str, dict[str, str]] = {"name": {}, "domain": {}}
+    for index, site in enumerate(sites):
+        where = f"traefik_sites[{index}]"
+        for key in sorted(str(key) for key in site if key not in _SITE_KEYS):
+            match = nearest(key, _SITE_KEYS, 0.5)
+            problems.append(f"{where}: unknown key {key}" + (f"; did you mean {match}?" if match else ""))
+        name = str(site.get("name", ""))
+        if not INSTANCE_NAME.fullmatch(name):
+            problems.append(f"{where}.name is {name!r}, must be {INSTANCE_RULE}")
+        elif taken["name"].setdefault(name, where) != where:
+            problems.append(f"{where}.name {name} is that of {taken['name'][name]}, too")
+        problems.extend(_domain_problems(site.get("domains"), where, taken["domain"]))
+        problems.extend(_server_problems(site, where))
+        certificate = site.get("certificate")
+        if certificate not in certificates:
+            known = ", ".join(sorted(certificates)) or "none is given"
+            problems.append(f"{where}.certificate is {certificate!r}, must be a name of traefik_certificates ({known})")
+    for name, entry in certificates.items():
+        problems.extend(_certificate_problems(name, entry))
+    if problems:
+        raise SiteError("\n".join(problems))
+
+
+def _network_problems(networks: Iterable[str]) -> Iterable[str]:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield f"traefik_management_networks: {error}"
+
+
+def _domain_problems(domains: Any, where: str, owners: dict[str, str]) -> Iterable[str]:
+    if not isinstance(domains, (list, tuple)) or not domains:
+        yield f"{where}.domains must be a list of at least one domain"
+        return
+    for domain in domains:
+        if not DOMAIN_NAME.fullmatch(str(domain)):
+            yield f"{where}.domains: {domain!r} must be {DOMAIN_RULE}"
+        elif owners.setdefault(domain, where) != where:
+            yield f"{where}.domains: {domain} belongs to {owners[domain]}, too"
+
+
+def _server_problems(site: Mapping[str, Any], where: str) -> Iterable[str]:
+    for key in ("web", "websocket"):
+        servers = site.get(key)
+        if not isinstance(servers, (list, tuple)) or not servers:
+            yield f"{where}.{key} must be a list of at least one URL"
+            continue
+        for url in servers:
+            if not _SERVER_URL.fullmatch(str(url)):
+                yield f"{where}.{key}: {url!r} must be a URL of scheme, host and port, such as http://10.0.0.21:8069"
+
+
+def _certificate_problems(name: str, entry: Any) -> Iterable[str]:
+    where = f"traefik_certificates.{name}"
+    if not CERTIFICATE_NAME.fullmatch(str(name)):
+        yield f"{where} must be {CERTIFICATE_RULE}"
+    if not isinstance(entry, Mapping) or set(entry) != {"certificate", "key"}:
+        yield f"{where} must have certificate and key, nothing else"
+        return
+    if "-----BEGIN CERTIFICATE-----" not in str(entry["certificate"]):
+        yield f"{where}.certificate must be PEM text with the chain, the site's own certificate first"
+    if not re.search(r"-----BEGIN (?:RSA |EC )?PRIVATE KEY-----", str(entry["key"])):
+        yield f"{where}.key must be PEM text of a private key without a passphrase"
+
+
+# --- the configuration --------------------------------------------------------------------------------------------------
+
+
+def _either(parts: Sequence[str]) -> str:
+    """Return a rule that holds when one of the parts does."""
+    return parts[0] if len(parts) == 1 else "(" + " || ".join(parts) + ")"
+
+
+def deny_rule(paths: Iterable[str]) -> str:
+    """Return a rule for paths and everything below them, however the slashes are written and in whatever case.
+
+    A language may precede a path: where several are installed, Odoo strips it (``http_routing``, ``_match``).
+    """
+    slash = "(/|%2f)+"
+    alternatives = "|".join(slash.join(re.escape(part).replace("\\-", "-") for part in path.split("/")) for path in paths)
+    return f"PathRegexp(`(?i)^{slash}([a-z]{{2,3}}([_-][a-z0-9]+)?(@[a-z]+)?{slash})?({alternatives})({slash}|;|$)`)"
+
+
+def site_configuration(site: Mapping[str, Any]) -> dict[str, Any]:
+    """Return routers and services of one site."""
+    name = str(site["name"])
+    hosts = _either([f"Host(`{domain}`)" for domain in site["domains"]])
+    denied = DENIED if site.get("legacy_rpc") else (*DENIED, *DENIED_LEGACY_RPC)
+    rules = {
+        "deny": deny_rule(denied),
+        "websocket": "(Path(`/websocket`) || PathPrefix(`/websocket/`))",
+        "web": "",
+    }
+    # A websocket is never buffered: it would not begin before it ends.
+    middlewares = {"deny": ["headers", "closed"], "websocket": ["headers"], "web": ["headers", "compress", "buffering"]}
+    services = {"deny": "noop@internal", "websocket": f"{name}-websocket", "web": f"{name}-web"}
+    return {
+        "http": {
+            "routers": {
+                f"{name}-{kind}": {
+                    "entryPoints": ["websecure"],
+                    "rule": " && ".join(part for part in (hosts, rule) if part),
+                    "priority": PRIORITY[kind],
+                    "middlewares": middlewares[kind],
+                    "service": services[kind],
+                }
+                for kind, rule in rules.items()
+            },
+            "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "websocket")},
+        }
+    }
+
+
+def _service(servers: Iterable[str]) -> dict[str, Any]:
+    """Return a load balancer over Odoo servers.
+
+    The probe waits in the same queue as users, so a short timeout would eject a busy server and move its load to its peers. It asks
+    nothing of the database, whose failover would empty the pool.
+    """
+    return {
+        "loadBalancer": {
+            "servers": [{"url": str(url)} for url in servers],
+            "serversTransport": "odoo",
+            "healthCheck": {"path": "/web/health", "interval": "5s", "unhealthyInterval": "1s", "timeout": "10s"},
+        }
+    }
+
+
+def common_configuration(
+    maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str]
+) -> dict[str, Any]:
+    """Return what all sites share.
+
+    Args:
+        maximum_body_mb: Largest request in MB; a larger one is refused with 413. Odoo's own limit is 128.
+        response_timeout: Seconds that Odoo may take until its answer begins.
+        hsts_seconds: How long browsers shall insist on HTTPS; 0 sends no such header.
+        networks: Networks that may reach the closed paths; empty means nobody.
+    """
+    headers: dict[str, Any] = {
+        "customRequestHeaders": {
+            # It would choose a database without a session.
+            "X-Odoo-Database": "",
+            # Traefik says "wss" for websockets, which Odoo does not take for HTTPS (odoo/odoo#194160).
+            "X-Forwarded-Proto": "https",
+        },
+        "customResponseHeaders": {"Server": ""},
+        "contentTypeNosniff": True,
+        # Odoo sets X-Frame-Options itself where a page must not be framed.
+        "referrerPolicy": "strict-origin-when-cross-origin",
+    }
+    if hsts_seconds:
+        headers["stsSeconds"] = hsts_seconds
+    return {
+        "http": {
+            "middlewares": {
+                "headers": {"headers": headers},
+                # zstd costs a third of brotli's time on Odoo's bundles.
+                "compress": {"compress": {"encodings": ["zstd", "gzip", "br"], "minResponseBodyBytes": 1024}},
+                "buffering": {
+                    "buffering": {
+                        "maxRequestBodyBytes": maximum_body_mb * 1024 * 1024,
+                        "memRequestBodyBytes": 1024 * 1024,
+                        # No limit: a larger answer would become an error.
+                        "maxResponseBodyBytes": 0,
+                        "memResponseBodyBytes": 4 * 1024 * 1024,
+                    }
+                },
+                # An address that no request can come from, when nobody may.
+                "closed": {"ipAllowList": {"sourceRange": list(networks) or ["127.0.0.1/32"]}},
+            },
+            "serversTransports": {
+                "odoo": {
+                    # Odoo closes every connection after the answer.
+                    "maxIdleConnsPerHost": -1,
+                    "forwardingTimeouts": {"dialTimeout": "3s", "responseHeaderTimeout": f"{response_timeout}s"},
+                }
+            },
+        },
+        "tls": {"options": {"default": {"minVersion": "VersionTLS12", "cipherSuites": list(CIPHERS)}}},
+    }
+
+
+def certificate_configuration(sites: Sequence[Mapping[str, Any]], certificates: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the certificates. The first site's also answers clients that name no host, as those that use an address do."""
+    pairs = {
+        name: {"certFile": str(entry["certificate"]).strip() + "\n", "keyFile": str(entry["key"]).strip() + "\n"}
+        for name, entry in sorted(certificates.items())
+    }
+    tls: dict[str, Any] = {"certificates": list(pairs.values())}
+    if sites:
+        tls["stores"] = {"default": {"defaultCertificate": pairs[sites[0]["certificate"]]}}
+    return {"tls": tls}
+
+
+def with_revision(name: str, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with a route that answers only while exactly this content is in force.
+
+    Args:
+        name: Name of the file.
+        configuration: Its content.
+    """
+    canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    revision = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    http = dict(configuration.get("http") or {})
+    http["routers"] = {
+        **(http.get("routers") or {}),
+        f"revision-{name}": {
+            "entryPoints": [INTERNAL_ENTRY_POINT],
+            "rule": f"Path(`/revision/{name}/{revision}`)",
+            "service": "ping@internal",
+        },
+    }
+    return {**configuration, "http": http}
+
+
+def dynamic_files(
+    sites: Sequence[Mapping[str, Any]],
+    certificates: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    networks: Sequence[str],
+    common: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Return the content of every dynamic file by its name without suffix.
+
+    Args:
+        sites: As ``traefik_sites``.
+        certificates: As ``traefik_certificates``.
+        extra: More dynamic configuration, a file of its own.
+        networks: Networks that may reach the closed paths.
+        common: The other arguments of ``common_configuration``.
+
+    Raises:
+        SiteError: With every problem of all of them.
+    """
+    check(sites, certificates, networks)
+    unknown = sorted(str(section) for section in extra if section not in _SECTIONS)
+    if unknown:
+        raise SiteError(f"traefik_extra_dynamic: {', '.join(unknown)} must be one of {', '.join(_SECTIONS)}")
+    found = {
+        "common": common_configuration(networks=networks, **common),
+        "certificates": certificate_configuration(sites, certificates),
+        **{f"site-{site['name']}": site_configuration(site) for site in sites},
+    }
+    if extra:
+        found["extra"] = dict(extra)
+    return {name: with_revision(name, configuration) for name, configuration in found.items()}
