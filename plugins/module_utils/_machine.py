@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import re
 import selectors
@@ -18,19 +17,6 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
-
-PACKAGES = (
-    "docker.io",
-    "docker-compose",
-    "docker-ce",
-    "docker-compose-plugin",
-    "containerd",
-    "containerd.io",
-    "systemd-timesyncd",
-    "chrony",
-    "ntpsec",
-)
-"""Packages whose presence decides something."""
 
 VIRTUAL_VENDORS = ("QEMU", "VMware", "Msft", "Virtual", "VBOX", "Xen")
 
@@ -135,18 +121,6 @@ def disk(root: Path, path: str) -> dict[str, Any]:
     }
 
 
-def packages(root: Path, names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Return the versions of those of *names* that dpkg has installed."""
-    found = {}
-    status = read(root / "var/lib/dpkg/status")
-    for name in names:
-        stanza = re.search(rf"^Package: {re.escape(name)}\n(.*?)(?:\n\n|\Z)", status, re.MULTILINE | re.DOTALL)
-        if stanza and re.search(r"^Status: \S+ \S+ installed$", stanza.group(1), re.MULTILINE):
-            version = re.search(r"^Version: (\S+)$", stanza.group(1), re.MULTILINE)
-            found[name] = version.group(1) if version else ""
-    return found
-
-
 def address(text: str) -> str:
     """Decode an address of /proc/net/tcp or tcp6 (hexadecimal words in host order, which is little endian here)."""
     words = [bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8)]
@@ -183,25 +157,6 @@ def holders(root: Path, inodes: set[str]) -> dict[str, tuple[int, str]]:
             if link in wanted:
                 found[wanted[link]] = (int(process.name), read(process / "comm").strip())
     return found
-
-
-def docker(socket_path: str, path: str, timeout_s: float = 2.0) -> Any:
-    """GET from the Docker Engine; nothing when no engine answers.
-
-    HTTP/1.0, because its answer simply ends with the connection.
-    """
-    answer = b""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(timeout_s)
-            client.connect(socket_path)
-            client.sendall(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
-            while part := client.recv(65536):
-                answer += part
-        head, _separator, body = answer.partition(b"\r\n\r\n")
-        return json.loads(body) if head.split(b" ", 2)[1:2] == [b"200"] else None
-    except (OSError, ValueError):
-        return None
 
 
 def published(containers: Any) -> dict[int, dict[str, Any]]:

@@ -155,10 +155,23 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _machine
+from ..module_utils import _apt, _machine
+from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+
+PACKAGES = ("docker.io", "docker-compose", "docker-ce", "systemd-timesyncd", "chrony", "ntpsec")
+
+
+def ask_docker(socket_path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the engine says about itself, and its running containers; nothing where no engine answers."""
+    try:
+        with DockerClient(socket_path, timeout=2) as engine:
+            return engine.get("/version"), engine.get("/containers/json")
+    except (DockerUnavailable, DockerError):
+        return {}, []
 
 
 def main() -> None:
@@ -183,8 +196,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     root = Path("/")
-    engine = _machine.docker(module.params["docker_socket"], "/version") or {}
-    containers = _machine.docker(module.params["docker_socket"], "/containers/json") if engine else None
+    engine, containers = ask_docker(module.params["docker_socket"])
     system = os.uname()
     module.exit_json(
         changed=False,
@@ -200,7 +212,7 @@ def main() -> None:
             "clock_synchronized": _machine.clock_synchronized(),
             "listeners": _machine.ports(root, set(module.params["ports"]), containers),
             "docker": {key: engine[name] for key, name in (("version", "Version"), ("api", "ApiVersion")) if name in engine},
-            "packages": _machine.packages(root),
+            "packages": _apt.installed(root, PACKAGES),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },
