@@ -24,7 +24,7 @@ _RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \d+ (?P<level>[A-Z]
 _BAD_LEVELS = frozenset(("ERROR", "CRITICAL"))
 
 
-class BrokenAnswer(ValueError):  # noqa: N818 - it names what is broken
+class BrokenAnswer(ValueError):
     """A container did not answer a request in the agreed form."""
 
 
@@ -120,9 +120,7 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     if not password_right:
         changes.append("set the administrator's password")
     changes.extend(
-        f"set system parameter {key}"
-        for key, value in sorted(wanted["parameters"].items())
-        if state["parameters"].get(key) != value
+        f"set system parameter {key}" for key, value in sorted(wanted["parameters"].items()) if state["parameters"].get(key) != value
     )
     return changes
 
@@ -176,9 +174,7 @@ def after_problems(names: Sequence[str], install: bool, after: Mapping[str, Any]
         after: The state of the database now.
     """
     modules = after["modules"]
-    problems = [
-        f"{name} is {modules.get(name, 'uninstalled')}" for name in modules_to_change(names, install, modules)
-    ]
+    problems = [f"{name} is {modules.get(name, 'uninstalled')}" for name in modules_to_change(names, install, modules)]
     between = leftovers(modules)
     if between:
         problems.append(f"left between two states: {listed(f'{name} ({how})' for name, how in between.items())}")

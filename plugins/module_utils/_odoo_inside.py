@@ -40,7 +40,7 @@ TRANSITIONAL = ("to install", "to upgrade", "to remove")
 SHOWN = 8
 
 
-class Refused(Exception):  # noqa: N818 - it says what happened: nothing was changed
+class Refused(Exception):
     """The request cannot be met and nothing was changed. The text says why and what to do."""
 
 
@@ -129,7 +129,7 @@ def read_configuration() -> dict[str, str]:
 
 def connect(options: Mapping[str, str], who: str) -> Any:
     """Open a connection to the instance's database, each statement its own transaction."""
-    import psycopg2  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415 - exists in the container only
+    import psycopg2  # type: ignore[import-untyped,unused-ignore]
 
     try:
         connection = psycopg2.connect(application_name=who[:63], **connection_arguments(options))
@@ -186,9 +186,7 @@ def read_state(connection: Any, parameters: Sequence[str]) -> dict[str, Any]:
             if name == "base":
                 state["version"] = version or ""
         keys = [*parameters, "base.partially_updated_database"]
-        state["parameters"] = dict(
-            rows(connection, "SELECT key, value FROM ir_config_parameter WHERE key = ANY(%s)", keys)
-        )
+        state["parameters"] = dict(rows(connection, "SELECT key, value FROM ir_config_parameter WHERE key = ANY(%s)", keys))
         state["languages"] = [code for (code,) in rows(connection, "SELECT code FROM res_lang WHERE active ORDER BY code")]
         for login, password in rows(
             connection,
@@ -208,13 +206,11 @@ def read_state(connection: Any, parameters: Sequence[str]) -> dict[str, Any]:
 
 def annotate(connection: Any, note: str | None) -> None:
     """Write, or remove, the comment that tells an unfinished operation."""
-    from psycopg2 import sql  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415
+    from psycopg2 import sql  # type: ignore[import-untyped,unused-ignore]
 
     ((database,),) = rows(connection, "SELECT current_database()")
     with connection.cursor() as cursor:
-        cursor.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(note))
-        )
+        cursor.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(note)))
 
 
 @contextlib.contextmanager
@@ -228,7 +224,7 @@ def alone(connection: Any, seconds: int) -> Iterator[None]:
     Raises:
         Refused: Another operation still holds it; the text says which.
     """
-    import psycopg2  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415
+    import psycopg2  # type: ignore[import-untyped,unused-ignore]
 
     rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{seconds}s")
     try:
@@ -256,8 +252,8 @@ def alone(connection: Any, seconds: int) -> Iterator[None]:
 
 def load_odoo() -> Any:
     """Read Odoo's configuration and return its registry class. Its log goes to standard error."""
-    from odoo.modules.registry import Registry  # type: ignore[import-not-found] # noqa: PLC0415
-    from odoo.tools import config  # type: ignore[import-not-found] # noqa: PLC0415
+    from odoo.modules.registry import Registry  # type: ignore[import-not-found]
+    from odoo.tools import config  # type: ignore[import-not-found]
 
     config.parse_config([], setup_logging=True)
     return Registry
@@ -266,7 +262,7 @@ def load_odoo() -> Any:
 @contextlib.contextmanager
 def environment(registry: Any) -> Iterator[Any]:
     """Yield an environment of the superuser; commit, then tell the other processes which caches are stale."""
-    from odoo import SUPERUSER_ID, api  # type: ignore[import-not-found] # noqa: PLC0415
+    from odoo import SUPERUSER_ID, api  # type: ignore[import-not-found]
 
     with registry.cursor() as cursor:
         yield api.Environment(cursor, SUPERUSER_ID, {})
@@ -275,7 +271,7 @@ def environment(registry: Any) -> Iterator[Any]:
 
 def image_modules() -> dict[str, dict[str, Any]]:
     """Return the modules of this image."""
-    from odoo.modules import Manifest  # type: ignore[import-not-found] # noqa: PLC0415
+    from odoo.modules import Manifest  # type: ignore[import-not-found]
 
     return {
         manifest.name: {
@@ -299,7 +295,7 @@ def check_version(state: Mapping[str, Any], available: Mapping[str, Mapping[str,
 
 def set_language(env: Any, code: str) -> None:
     """Activate a language and load its terms for every installed module."""
-    from odoo.tools.translate import load_language  # type: ignore[import-not-found] # noqa: PLC0415
+    from odoo.tools.translate import load_language  # type: ignore[import-not-found]
 
     known = [item.code for item in env["res.lang"].with_context(active_test=False).search([])]
     if code not in known:
@@ -313,7 +309,7 @@ def set_country(env: Any, code: str) -> None:
 
     As ``_initialize_db`` in Odoo's ``service/db.py`` does. Localisation modules are chosen by it, so it comes before any.
     """
-    from pytz import country_timezones  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
+    from pytz import country_timezones  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     country = env["res.country"].search([("code", "=", code)])
     if not country:
@@ -347,7 +343,7 @@ def unfinished_basics(connection: Any) -> list[str]:
 
 def initialise(connection: Any, registry_class: Any, request: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Install base into an empty database, or go on where an interrupted initialisation ended; no demo data."""
-    import psycopg2  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415
+    import psycopg2  # type: ignore[import-untyped,unused-ignore]
 
     if state["foreign_tables"]:
         raise Refused(
@@ -359,9 +355,7 @@ def initialise(connection: Any, registry_class: Any, request: Mapping[str, Any],
     with contextlib.suppress(psycopg2.errors.InsufficientPrivilege, psycopg2.errors.FeatureNotSupported):
         rows(connection, "CREATE EXTENSION IF NOT EXISTS pg_trgm")
     basics = unfinished_basics(connection) if state["modules"] else []
-    registry = registry_class.new(
-        state["database"], update_module=True, install_modules=basics, new_db_demo=False
-    )
+    registry = registry_class.new(state["database"], update_module=True, install_modules=basics, new_db_demo=False)
     with environment(registry) as env:
         set_language(env, request["language"])
         if request["country"]:
@@ -433,7 +427,7 @@ def answer_modules(request: Mapping[str, Any]) -> dict[str, Any]:
             )
         if pending:
             # Ours, and dead: we hold its lock.
-            from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found] # noqa: PLC0415
+            from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]
 
             reset_modules_state(state["database"])
         with noted(connection, CHANGING_MODULES):
@@ -484,7 +478,7 @@ def main() -> int:
     except Refused as refusal:
         answer = {"refused": str(refusal)}
     except Exception as error:  # noqa: BLE001 - Odoo raises anything; the log on standard error has the traceback
-        import traceback  # noqa: PLC0415
+        import traceback
 
         traceback.print_exc()
         text = re.sub(r"\s+", " ", str(error)).strip()

@@ -55,7 +55,7 @@ class OdooError(Exception):
     """An instance refused or failed. The text is for the operator; nothing in it is secret."""
 
 
-class Silent(Exception):  # noqa: N818 - nothing failed: nobody is there to ask
+class Silent(Exception):
     """No container of the project runs, or Docker itself does not."""
 
 
@@ -101,9 +101,7 @@ class OdooProject:
                 return self._decode(rc, stdout, stderr, f"service {service}")
         raise Silent
 
-    def work(
-        self, request: Mapping[str, Any], seconds: int, pause: Sequence[str] = ()
-    ) -> tuple[dict[str, Any], list[str]]:
+    def work(self, request: Mapping[str, Any], seconds: int, pause: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
         """Carry out a request in a maintenance container, holding the project's lock.
 
         Args:

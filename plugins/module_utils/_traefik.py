@@ -202,9 +202,7 @@ def _service(servers: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def common_configuration(
-    maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str]
-) -> dict[str, Any]:
+def common_configuration(maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str]) -> dict[str, Any]:
     """Return what all sites share.
 
     Args:

@@ -1,0 +1,100 @@
+# Copyright (c) 2026 berth.odoo contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules of the program that runs inside an Odoo container. What it does with Odoo is tested with a real one."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from ansible_collections.berth.odoo.plugins.module_utils import _odoo_inside as inside
+
+
+def module(*depends: str, installable: bool = True) -> dict[str, Any]:
+    return {"depends": list(depends), "installable": installable, "version": "19.0.1.0"}
+
+
+IMAGE = {
+    "base": module(),
+    "web": module("base"),
+    "stock": module("web"),
+    "sale_management": module("stock"),
+    "orphan": module("web", "enterprise_thing"),
+    "child": module("orphan"),
+    "old": module("base", installable=False),
+    "on_old": module("old"),
+    "circle_a": module("circle_b"),
+    "circle_b": module("circle_a"),
+}
+
+
+def test_modules_that_can_be_installed() -> None:
+    assert inside.module_problems(["stock", "sale_management", "circle_a"], IMAGE) == []
+
+
+def test_every_reason_is_named() -> None:
+    assert inside.module_problems(["sale_managment", "zzzzzz", "old", "child", "on_old"], IMAGE) == [
+        "sale_managment: no such module in the image; did you mean sale_management?",
+        "zzzzzz: no such module in the image",
+        "old: its manifest says that it is not installable",
+        "child: needs enterprise_thing (a dependency of orphan), which the image does not have",
+        "on_old: needs old (a dependency of on_old), which the image does not have",
+    ]
+
+
+def test_connection_arguments_are_those_of_odoo() -> None:
+    options = {"db_name": "main", "db_host": "pgbouncer", "db_port": "6432", "db_user": "odoo", "db_password": "False", "workers": "2"}
+    assert inside.connection_arguments(options) == {"dbname": "main", "host": "pgbouncer", "port": "6432", "user": "odoo"}
+
+
+@pytest.mark.parametrize("name", ["", "a,b", " , "])
+def test_a_configuration_is_for_one_database(name: str) -> None:
+    with pytest.raises(inside.Refused, match="db_name"):
+        inside.connection_arguments({"db_name": name})
+
+
+def test_states_between_two_others() -> None:
+    assert inside.leftovers({"a": "installed", "b": "to install", "c": "to remove"}) == {"b": "to install", "c": "to remove"}
+
+
+def test_long_lists_are_cut() -> None:
+    assert inside.listed(["b", "a"]) == "a, b"
+    assert inside.listed(str(number) for number in range(10)).endswith("and 2 more")
+
+
+def test_a_database_of_another_version_is_refused() -> None:
+    available = {"base": module()}
+    inside.check_version({"version": "", "database": "main"}, available)
+    inside.check_version({"version": "19.0.1.0", "database": "main"}, available)
+    with pytest.raises(inside.Refused, match=r"18\.0\.1\.3"):
+        inside.check_version({"version": "18.0.1.3", "database": "main"}, available)
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (inside.Refused("no such module"), {"refused": "no such module"}),
+        (ValueError("two\n   lines"), {"failed": "ValueError: two lines"}),
+    ],
+)
+def test_every_request_is_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, answer: dict[str, str]
+) -> None:
+    def fail(_request: object) -> None:
+        raise error
+
+    monkeypatch.setitem(inside.REQUESTS, "state", fail)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"do": "state"}'))
+    assert inside.main() == 0
+    out = capsys.readouterr().out
+    assert out == inside.ANSWER + json.dumps(answer) + "\n"
+
+
+def test_its_source_fits_into_an_argument() -> None:
+    # Linux refuses a single argument of 128 KiB; Docker keeps it in the description of every container made with it.
+    assert len(inspect.getsource(inside).encode()) < 64 * 1024
