@@ -22,12 +22,12 @@ DIRECTORY = PROJECT / ".cache/lab" / NAME
 KINDS = (["docker", "ps", "--all"], ["docker", "volume", "ls"], ["docker", "network", "ls"])
 
 
-def lab(command: str, *arguments: str) -> dict[str, Any]:
+def tool(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Call the lab's tool as the playbooks do, with their own default variables."""
     defaults = yaml.safe_load((PROJECT / "molecule/shared/vars/main.yml").read_text())
     settings = {key: defaults[f"lab_{key}"] for key in defaults["lab_settings"]}
     vms = [{"name": "vm1", "memory_mb": 512, "groups": ["app"]}, {"name": "vm2", "memory_mb": 512}]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "berth_lab", "--project", str(PROJECT), command, *arguments],
         input=json.dumps({**settings, "name": NAME, "vms": vms}),
         env={**os.environ, "PYTHONPATH": str(PROJECT / "molecule/shared")},
@@ -35,6 +35,10 @@ def lab(command: str, *arguments: str) -> dict[str, Any]:
         text=True,
         check=False,
     )
+
+
+def lab(command: str, *arguments: str) -> dict[str, Any]:
+    done = tool(command, *arguments)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -163,6 +167,18 @@ def test_interrupted_creation_is_completed(addresses: dict[str, str]) -> None:
     assert created["addresses"] == addresses
     lab("wait")
     assert answer("vm2", "hostname") == "vm2"
+
+
+def test_lost_keys_are_named(addresses: dict[str, str]) -> None:
+    (DIRECTORY / "ssh").rename(DIRECTORY / "lost")
+    try:
+        done = tool("create")
+        assert done.returncode == 1
+        assert "vm1, vm2 of the lab lifecycle still run, but their keys" in done.stderr
+        assert "destroy.yml -e lab_name=lifecycle" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        (DIRECTORY / "lost").rename(DIRECTORY / "ssh")
 
 
 def test_destruction_leaves_nothing(addresses: dict[str, str]) -> None:

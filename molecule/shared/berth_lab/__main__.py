@@ -94,6 +94,7 @@ def _create(settings: Settings) -> dict[str, Any]:
     for host in [host for host, container in there.items() if container["State"]["Status"] == "created"]:
         run(["docker", "rm", "--force", "--volumes", vms.container_name(settings.name, host)])
         del there[host]
+    _refuse_lost_keys(settings, list(there))
     known = {host: vms.address(container, settings.name) for host, container in there.items()}
     addresses = network.assign([vm.name for vm in settings.vms], known, subnet)
 
@@ -130,11 +131,27 @@ def _create(settings: Settings) -> dict[str, Any]:
     return {"changed": bool(changed), "changes": changed, "addresses": addresses, "directory": str(settings.directory)}
 
 
+def _refuse_lost_keys(settings: Settings, hosts: list[str]) -> None:
+    """Refuse VMs whose keys are gone, as after deleting .cache by hand: nobody can log in to them any more.
+
+    Raises:
+        LabError: with what to type.
+    """
+    lost = sorted(host for host in hosts if not (settings.directory / "ssh" / f"host_{host}").exists())
+    if lost:
+        raise LabError(
+            f"{', '.join(lost)} of the lab {settings.name} still run, but their keys in {settings.directory} are gone.\n"
+            f"Destroy the lab, then create it anew: ansible-playbook molecule/shared/destroy.yml -e lab_name={settings.name}"
+        )
+
+
 def _wait(settings: Settings) -> dict[str, Any]:
     from . import inventory
 
-    addresses = {host: vms.address(container, settings.name) for host, container in vms.existing(settings.name).items()}
-    missing = {vm.name for vm in settings.vms} - set(addresses)
+    wanted = {vm.name for vm in settings.vms}
+    there = vms.existing(settings.name)
+    addresses = {host: vms.address(container, settings.name) for host, container in there.items() if host in wanted}
+    missing = wanted - set(addresses)
     if missing:
         raise LabError(f"The lab {settings.name} has no VM {', '.join(sorted(missing))}. Create it first: molecule/shared/create.yml")
     ssh = [*inventory.ssh_command(settings), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
@@ -150,18 +167,30 @@ def _destroy(name: str, project: Path) -> dict[str, Any]:
     if not NAME_RULE.fullmatch(name):
         raise LabError(f"{name!r} is not the name of a lab; expected 1-31 of a-z, 0-9, _ and -, beginning with a letter, as in: demo")
     directory = project / ".cache" / "lab" / name
+    if _engine_for_removal(project, directory):
+        return {"changed": vms.destroy(name, project, directory)}
+    found = directory.exists()
+    shutil.rmtree(directory, ignore_errors=True)
+    return {"changed": found}
+
+
+def _engine_for_removal(project: Path, trace: Path) -> bool:
+    """Whether an engine answers. A stopped one keeps its containers, so where files tell of labs it is started again.
+
+    Raises:
+        LabError: the engine cannot be started; the text says what to type.
+    """
     if engine.engine_info() is None:
-        # Without an engine there can be no container of it, but its keys and inventory are still here.
-        found = directory.exists()
-        shutil.rmtree(directory, ignore_errors=True)
-        return {"changed": found}
-    return {"changed": vms.destroy(name, project, directory)}
+        if not trace.exists() or shutil.which("docker") is None:
+            return False
+        engine.ensure_engine(project / ".cache" / "lab")
+    return True
 
 
 def _clean(project: Path) -> dict[str, Any]:
     cache = project / ".cache" / "lab"
     removed: list[str] = []
-    if engine.engine_info() is not None:
+    if _engine_for_removal(project, cache):
         # What belongs to no checkout, or to one that was deleted, has nobody else to remove it.
         removed += [
             f"lab {name}"
