@@ -10,7 +10,6 @@ dpkg's own list answers the same question in a hundredth of that.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,11 +31,14 @@ def installed(root: Path, names: Iterable[str]) -> dict[str, str]:
     except OSError:
         return {}
     found = {}
+    text = f"\n{status}"
     for name in names:
-        stanza = re.search(rf"^Package: {re.escape(name)}\n(.*?)(?:\n\n|\Z)", status, re.MULTILINE | re.DOTALL)
-        if stanza and re.search(r"^Status: \S+ ok installed$", stanza.group(1), re.MULTILINE):
-            version = re.search(r"^Version: (\S+)$", stanza.group(1), re.MULTILINE)
-            found[name] = version.group(1) if version else ""
+        # str.find, because a regular expression takes ten times as long over a file of megabytes.
+        start = text.find(f"\nPackage: {name}\n")
+        stanza = text[start:].partition("\n\n")[0] if start >= 0 else ""
+        fields = dict(line.partition(": ")[::2] for line in stanza.splitlines() if not line.startswith(" "))
+        if fields.get("Status", "").endswith(" ok installed"):
+            found[name] = fields.get("Version", "")
     return found
 
 

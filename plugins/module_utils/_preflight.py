@@ -73,7 +73,7 @@ def examine(
     :param specifications: role to the options of its argument specification.
     """
     problems: list[Problem] = list(_check_tiers(tiers, hosts))
-    notes: list[str] = []
+    notes: list[tuple[str, str]] = []
     known = {name: option for options in specifications.values() for name, option in options.items()}
     for name, host in hosts.items():
         problems.extend(_check_variables(name, host, known, rules))
@@ -81,7 +81,7 @@ def examine(
             name, host.names, {*known, *SET_BY_ROLES}, {*specifications, "berth"}, rules.ignored_variables
         )
         problems.extend(mistakes)
-        notes.extend(f"{name}: {item.subject} is {item.found}{f'; {item.expected}' if item.expected else ''}" for item in strangers)
+        notes.extend((name, f"{item.subject} is {item.found}{f'; {item.expected}' if item.expected else ''}") for item in strangers)
         if host.facts is not None:
             problems.extend(_check_machine(name, host, tiers, rules))
         elif not host.limited:
@@ -95,7 +95,7 @@ def examine(
         {name: hosts[name].variables for name in machines},
     )
     problems.extend(result.problems)
-    return Report(_validate.merge(problems), [*_joined(notes), *result.notes], result.hosts, _sizing.format_plan(result, machines))
+    return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
 
 
 def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) -> Iterator[Problem]:
@@ -175,16 +175,20 @@ def _check_machine(name: str, host: Host, tiers: Mapping[str, Sequence[str]], ru
     yield from _validate.check_peers(name, facts["peers"])
 
 
-def _check_clocks(hosts: Mapping[str, Host], rules: Rules, notes: list[str]) -> Iterator[Problem]:
+def _check_clocks(hosts: Mapping[str, Host], rules: Rules, notes: list[tuple[str, str]]) -> Iterator[Problem]:
     answered = {name: host.facts for name, host in hosts.items() if host.facts is not None}
-    unsynchronized = [name for name, facts in answered.items() if facts.get("clock_synchronized") is False and not facts["container"]]
-    if unsynchronized:
-        notes.append(f"{', '.join(unsynchronized)}: nothing disciplines the clock yet; the host role installs systemd-timesyncd")
+    for name, facts in answered.items():
+        if facts.get("clock_synchronized") is False and not facts["container"]:
+            notes.append((name, "nothing disciplines the clock yet; the host role installs systemd-timesyncd"))
     offsets = {name: (facts["clock_offset_s"], facts["clock_error_s"]) for name, facts in answered.items()}
+    if len(offsets) == 1:
+        ((name, (offset, error)),) = offsets.items()
+        if abs(offset) - error > rules.maximum_clock_skew_s:
+            notes.append((name, f"its clock and this controller's are {abs(offset):.1f} s apart"))
     yield from _validate.check_clocks(offsets, rules.maximum_clock_skew_s)
 
 
-def _machines(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], notes: list[str]) -> dict[str, _sizing.Machine]:
+def _machines(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], notes: list[tuple[str, str]]) -> dict[str, _sizing.Machine]:
     """Return the machines to plan with.
 
     A host that the run's limit leaves out and that does not answer still counts, else a limited run would plan fewer
@@ -197,7 +201,7 @@ def _machines(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], not
         fellows = [fellow for members in tiers.values() if name in (members or []) for fellow in members if fellow in machines]
         if fellows:
             machines[name] = machines[fellows[0]]
-            notes.append(f"{name} is outside of --limit and does not answer ({host.failure}): planned like {fellows[0]}")
+            notes.append((name, f"outside of --limit and does not answer ({host.failure}): planned like {fellows[0]}"))
     return {name: machines[name] for name in hosts if name in machines}
 
 
@@ -212,13 +216,12 @@ def _well_formed(instances: Any) -> dict[str, Mapping[str, Any]]:
     return {str(name): value for name, value in instances.items() if isinstance(value, Mapping)}
 
 
-def _joined(notes: Sequence[str]) -> list[str]:
-    """Keep each note once: what stands in a group's variables would be said for every host."""
+def _joined(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """Say each note once: what stands in a group's variables would be said for every host."""
     said: dict[str, list[str]] = {}
-    for note in notes:
-        host, separator, text = note.partition(": ")
-        said.setdefault(text if separator else note, []).append(host if separator else "")
-    return [f"{', '.join(hosts)}: {text}" if hosts[0] else text for text, hosts in said.items()]
+    for host, text in notes:
+        said.setdefault(text, []).append(host)
+    return [f"{', '.join(hosts)}: {text}" for text, hosts in said.items()]
 
 
 def render(value: Any) -> Any:

@@ -338,7 +338,8 @@ class Plan(NamedTuple):
     hosts: dict[str, dict[str, Any]]
     """Host to its part, see :func:`plan`."""
     problems: list[Problem]
-    notes: list[str]
+    notes: list[tuple[str, str]]
+    """Host and what is worth knowing about it."""
 
 
 def plan(
@@ -380,7 +381,7 @@ class _Planner:
         self.instances = instances
         self.overrides = overrides
         self.problems: list[Problem] = []
-        self.notes: list[str] = []
+        self.notes: list[tuple[str, str]] = []
         self.hosts: dict[str, dict[str, Any]] = {host: {} for host in machines}
 
     def run(self) -> Plan:
@@ -427,10 +428,8 @@ class _Planner:
             given = self._instance_override(host, name, instance, "web_workers")
             workers = given if given is not None else min(wanted, 2 * cores + 1)
             if given is None and workers < wanted:
-                self.notes.append(
-                    f"{host}: {name} gets {workers} web workers for {users} users (wanted {wanted}): "
-                    f"more than {2 * cores + 1} only queue on {cores} CPUs."
-                )
+                reason = f"more than {2 * cores + 1} only queue on {cores} CPUs"
+                self.notes.append((host, f"{name} gets {workers} web workers for {users} users instead of {wanted}: {reason}"))
             if given is None and users > workers * USERS_PER_WORKER_LIMIT:
                 self._refuse(
                     host,
@@ -440,7 +439,7 @@ class _Planner:
                     f"more CPUs, another app host, or accept it: odoo_instances.{name}: {{web_workers: {workers}}}",
                 )
             if given == 1:
-                self.notes.append(f"{host}: {name} has one web worker: printing a PDF makes it wait for itself.")
+                self.notes.append((host, f"{name} has one web worker: printing a PDF makes it wait for itself"))
             cron = self._instance_override(host, name, instance, "cron_workers")
             if cron is None:
                 production = _service_class(instance) == "production"

@@ -96,6 +96,11 @@ WEAK_WORDS = frozenset(
 )
 
 
+MISTYPED = 0.7
+"""Likeness from which a name counts as mistyped: ``worker`` and ``web_workers`` have 0.71. Names of other tools stay below:
+``docker_users`` 0.42, ``docker_registry`` 0.67, ``redis_version`` 0.46, ``postgresql_hba_entries`` 0.38, ``host_name`` 0.57."""
+
+
 def is_secret(name: str, option: Mapping[str, Any] | None = None) -> bool:
     """Tell whether the value of a variable must never be shown."""
     return bool((option or {}).get("no_log")) or bool(SECRET_NAME.search(name))
@@ -122,14 +127,20 @@ def describe(value: Any, secret: bool = False) -> str:
     return text if len(text) <= 70 else f"{text[:60]}… ({len(str(value))} characters)"
 
 
-def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.75) -> str | None:
-    """Return the candidate that *name* was most likely meant to be, or nothing.
-
-    0.75 lets ``odoo_worker`` find ``odoo_web_workers`` (0.81) and keeps foreign names such as ``docker_users`` apart
-    from ``docker_log_driver`` (0.62).
-    """
+def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the candidate that *name* was most likely meant to be, or nothing."""
     found = difflib.get_close_matches(name, sorted(candidates), n=1, cutoff=cutoff)
     return found[0] if found else None
+
+
+def nearest_variable(name: str, known: Collection[str], prefix: str, cutoff: float = MISTYPED) -> str | None:
+    """Return the variable with the same prefix that *name* was most likely meant to be, or nothing.
+
+    Only what follows the prefix is compared: a long common prefix makes everything look alike.
+    """
+    tails = {candidate.removeprefix(prefix) for candidate in known if candidate.startswith(prefix)}
+    match = nearest(name.removeprefix(prefix), tails, cutoff)
+    return f"{prefix}{match}" if match else None
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -209,7 +220,7 @@ def check_keys(host: str, path: str, options: Mapping[str, Any], value: Mapping[
     known = set(options).union(*(option.get("aliases", []) for option in options.values()))
     for key in value:
         if key not in known:
-            match = nearest(str(key), known, 0.6)
+            match = nearest(str(key), known)
             yield Problem(
                 (host,),
                 f"{path}.{key}",
@@ -244,29 +255,21 @@ def unknown_variables(
     """
     problems: list[Problem] = []
     notes: list[Problem] = []
-    heads = tuple(f"{prefix}_" for prefix in prefixes)
     for name in names:
         if name in known or name in ignored or name.startswith(("ansible_", "__", "molecule_")):
             continue
-        if name.startswith(heads):
-            match = nearest(name, known)
-            if match:
-                problems.append(
-                    Problem(
-                        (host,),
-                        name,
-                        "a variable that nothing reads",
-                        f"{match}?",
-                        f"{match}: … (your own variable? preflight_ignored_variables: [{name}])",
-                    )
-                )
-            else:
-                notes.append(Problem((host,), name, "a variable that nothing reads", "", f"remove {name}"))
-        else:
+        found = "a variable that nothing reads"
+        prefix = max((f"{prefix}_" for prefix in prefixes if name.startswith(f"{prefix}_")), key=len, default="")
+        match = nearest_variable(name, known, prefix) if prefix else nearest(name, known, 0.93)
+        if prefix and match:
+            own = f"{match}: … (your own variable? preflight_ignored_variables: [{name}])"
+            problems.append(Problem((host,), name, found, f"{match}?", own))
+        elif prefix:
+            far = nearest_variable(name, known, prefix, 0.6)
+            notes.append(Problem((host,), name, found, f"{far}?" if far else "", f"remove {name}"))
+        elif match:
             # "postgres_max_connections", "odo_web_workers": no prefix of ours, yet nearly one of our names.
-            match = nearest(name, known, 0.93)
-            if match:
-                notes.append(Problem((host,), name, "a variable that nothing reads", f"{match}?", f"{match}: …"))
+            notes.append(Problem((host,), name, found, f"{match}?", f"{match}: …"))
     return problems, notes
 
 
@@ -692,22 +695,23 @@ def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostR
 
 
 def check_clocks(offsets: Mapping[str, tuple[float, float]], limit_s: float) -> Iterator[Problem]:
-    """Check that the machines agree on the time.
+    """Check that the machines agree on the time, the controller being one more witness.
 
     :param offsets: host to (seconds ahead of the controller, uncertainty in seconds). Two clocks differ for certain
         only by what remains after both uncertainties.
     :param limit_s: largest difference allowed, in seconds.
     """
     if len(offsets) < 2:
-        return
-    middle = sorted(offset for offset, _error in offsets.values())[len(offsets) // 2]
+        return  # one host against the controller: nobody can say who is right
+    witnesses = sorted([*offsets.values(), (0.0, 0.0)])
+    middle, doubt = witnesses[len(witnesses) // 2]
     for host, (offset, error) in sorted(offsets.items()):
         ahead = offset - middle
-        if abs(ahead) - error > limit_s:
+        if abs(ahead) - error - doubt > limit_s:
             yield Problem(
                 (host,),
                 "clock",
-                f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the other hosts",
+                f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the others",
                 f"at most {limit_s:g} s apart (preflight_maximum_clock_skew_s)",
                 f"on {host}: timedatectl set-ntp true; then timedatectl timesync-status",
             )

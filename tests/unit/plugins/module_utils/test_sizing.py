@@ -278,7 +278,7 @@ def test_sixty_users_on_four_processors_as_in_the_guide() -> None:
     result = one_host(4, 16000, 60)
     assert not result.problems
     assert result.hosts["vm1"]["odoo"]["main"]["web_workers"] == 9
-    assert result.notes == ["vm1: main gets 9 web workers for 60 users (wanted 10): more than 9 only queue on 4 CPUs."]
+    assert result.notes == [("vm1", "main gets 9 web workers for 60 users instead of 10: more than 9 only queue on 4 CPUs")]
 
 
 def test_three_gigabytes_are_refused_with_a_size_that_would_do() -> None:

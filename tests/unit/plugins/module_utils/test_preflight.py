@@ -1,0 +1,218 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole judgement, with the specifications of the collection's own roles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.berth.odoo.plugins.action.preflight import read_specifications
+from ansible_collections.berth.odoo.plugins.module_utils import _preflight, _validate
+from ansible_collections.berth.odoo.plugins.module_utils._preflight import Host, Report, Rules
+
+COLLECTION = Path(__file__).parents[4]
+SPECIFICATIONS = read_specifications(COLLECTION / "roles")
+TIERS = {tier: ["vm1"] for tier in _validate.REQUIRED_TIERS}
+
+FACTS: dict[str, Any] = {
+    "os": {"id": "debian", "version_id": "13", "pretty_name": "Debian GNU/Linux 13 (trixie)"},
+    "container": "",
+    "machine": "x86_64",
+    "cpus": 2,
+    "memory_mb": 6144,
+    "cpu_flags": ["sse4_2", "popcnt"],
+    "disks": [{"path": "/var/lib/berth", "mount": "/", "device": "254:0", "kind": "ssd", "size_mb": 40_000, "free_mb": 30_000}],
+    "listeners": [],
+    "packages": {},
+    "peers": [],
+    "clock_synchronized": True,
+    "clock_offset_s": 0.1,
+    "clock_error_s": 0.2,
+}
+
+VARIABLES: dict[str, Any] = {
+    "odoo_instances": {"main": {"domains": ["odoo.example.com"], "database": "main", "users": 10}},
+    "odoo_instance_secrets": {"main": {key: f"{key}-abcdefghijklmnop" for key in _validate.INSTANCE_SECRETS}},
+}
+
+
+def host(variables: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, **more: Any) -> Host:
+    values = {**VARIABLES, **(variables or {})}
+    return Host(values, list(values), {}, None if "failure" in more else {**FACTS, **(facts or {})}, **more)
+
+
+def examine(hosts: dict[str, Host] | None = None, tiers: dict[str, list[str]] | None = None, **rules: Any) -> Report:
+    return _preflight.examine(hosts or {"vm1": host()}, tiers or TIERS, SPECIFICATIONS, Rules(**rules))
+
+
+def subjects(report: Report) -> list[str]:
+    return [problem.subject for problem in report.problems]
+
+
+def test_a_good_inventory_gets_a_plan() -> None:
+    report = examine()
+    assert report.problems == []
+    assert report.notes == []
+    assert report.plan["vm1"]["odoo"]["main"]["web_workers"] == 2
+    assert report.table[0].startswith("host")
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    variables = {
+        "odoo_worker": 4,
+        "redis_maxmemory_mb": "lots",
+        "docker_log_driver": "jornald",
+        "odoo_image": "berth/odoo:19",
+        "odoo_instances": {"main": {"domains": ["odoo.example.com"], "database": "a;drop"}},
+        "odoo_instance_secrets": {"main": {"db_password": "changeme", "admin_password": "x" * 30}},
+    }
+    hosts = {
+        "vm1": host(
+            variables, {"listeners": [{"port": 443, "address": "::", "pid": 7, "process": "nginx", "container": "", "ours": False}]}
+        )
+    }
+    hosts["vm2"] = host(failure="unreachable: no route to host")
+    report = examine(hosts, require_image_digests=True)
+    assert set(subjects(report)) == {
+        "odoo_worker",
+        "redis_maxmemory_mb",
+        "docker_log_driver",
+        "odoo_image",
+        "odoo_instances.main.database",
+        "odoo_instance_secrets.main.db_password",
+        "odoo_instance_secrets.main.admin_password",
+        "odoo_instance_secrets.main.redis_password",
+        "port 443",
+        "connection",
+    }
+
+
+def test_no_secret_is_said_wherever_it_stands() -> None:
+    canary = "canary-Zx81"
+    variables = {
+        "odoo_instance_secrets": {"main": dict.fromkeys(_validate.INSTANCE_SECRETS, canary), canary[:5]: {"db_password": canary}},
+        "pgbouncer_users": [{"name": "odoo_main", "password": canary, "pasword": canary}],
+        "redis_users": {"password": canary},
+        "odoo_db_password": [canary],
+    }
+    report = examine({"vm1": host(variables)})
+    assert len(report.problems) > 6
+    assert canary not in "\n".join([*_validate.format_problems(report.problems, ["vm1"]), *report.notes])
+
+
+def test_one_password_for_two_purposes_is_refused_across_roles() -> None:
+    shared = "one-password-for-all-of-it"
+    secrets = {"main": {**VARIABLES["odoo_instance_secrets"]["main"], "db_password": shared}}
+    report = examine({"vm1": host({"odoo_instance_secrets": secrets, "odoo_admin_password": shared})})
+    assert subjects(report) == ["odoo_admin_password, odoo_instance_secrets.main.db_password"]
+
+
+def test_no_instance_at_all_is_refused() -> None:
+    assert "odoo_instances" in subjects(examine({"vm1": host({"odoo_instances": None, "odoo_instance_secrets": None})}))
+
+
+def test_what_cannot_be_rendered_is_said_once() -> None:
+    plain = host()
+    broken = plain._replace(
+        variables={key: value for key, value in plain.variables.items() if key != "odoo_instance_secrets"},
+        unrenderable={"odoo_instance_secrets": "AnsibleVaultError", "traefik_certificates": "no such file: main.crt"},
+    )
+    report = examine({"vm1": broken})
+    assert subjects(report) == ["odoo_instance_secrets", "traefik_certificates"]
+
+
+def test_a_certificate_is_looked_for_among_traefiks() -> None:
+    instances = {"main": {**VARIABLES["odoo_instances"]["main"], "certificate": "main"}}
+    assert subjects(examine({"vm1": host({"odoo_instances": instances})})) == ["odoo_instances.main.certificate"]
+
+
+def test_flat_overrides_feed_the_plan_and_are_checked() -> None:
+    assert examine({"vm1": host({"odoo_web_workers": 3})}).plan["vm1"]["odoo"]["main"]["web_workers"] == 3
+    assert subjects(examine({"vm1": host({"postgresql_max_connections": 30})})) == ["postgresql_max_connections"]
+
+
+def test_a_port_moves_with_its_variable() -> None:
+    listener = {"port": 8443, "address": "::", "pid": 7, "process": "nginx", "container": "", "ours": False}
+    assert not examine({"vm1": host(facts={"listeners": [listener]})}).problems
+    assert subjects(examine({"vm1": host({"traefik_https_port": 8443}, {"listeners": [listener]})})) == ["port 8443"]
+
+
+def test_a_host_outside_of_the_limit_counts_like_its_fellow() -> None:
+    """Else a limited run would plan fewer connections, and PostgreSQL would have to restart."""
+    tiers = {**TIERS, "app": ["vm1", "vm2"]}
+    both = examine({"vm1": host(), "vm2": host()}, tiers)
+    limited = examine({"vm1": host(), "vm2": host(failure="unreachable: timed out", limited=True)}, tiers)
+    assert limited.problems == []
+    assert limited.plan["vm1"]["postgresql"]["max_connections"] == both.plan["vm1"]["postgresql"]["max_connections"]
+    assert "vm2: outside of --limit" in limited.notes[0]
+
+
+def test_a_tier_of_an_unknown_host_is_refused() -> None:
+    assert subjects(examine(tiers={**TIERS, "edge": ["vm9"]})) == ["preflight_tier_hosts.edge"]
+
+
+def test_an_undisciplined_clock_is_a_note_except_in_a_container() -> None:
+    assert examine({"vm1": host(facts={"clock_synchronized": False})}).notes
+    assert not examine({"vm1": host(facts={"clock_synchronized": False, "container": "docker"})}).notes
+    assert "apart" in examine({"vm1": host(facts={"clock_offset_s": -3600.0})}).notes[0]
+
+
+@pytest.mark.parametrize("garbage", [5, "text", ["list"], {"main": 5}, {5: {}}, {"main": {"users": [1], "domains": 5, "database": {}}}])
+def test_garbage_is_reported_and_breaks_nothing(garbage: Any) -> None:
+    assert examine({"vm1": host({"odoo_instances": garbage, "odoo_instance_secrets": garbage})}).problems
+
+
+# -- drift between what is known here and the rest of the collection
+
+
+def given_by_site() -> dict[str, set[str]]:
+    """Role to the variables that playbooks/site.yml gives it."""
+    given: dict[str, set[str]] = {}
+    for play in yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8")):
+        for entry in play.get("roles", []):
+            given.setdefault(entry["role"].rpartition(".")[2], set()).update(entry.get("vars", {}))
+        for task in play.get("tasks", []):
+            include = task.get("ansible.builtin.include_role") or task.get("ansible.builtin.import_role")
+            if include:
+                given.setdefault(include["name"].rpartition(".")[2], set()).update(task.get("vars", {}))
+    return given
+
+
+def test_a_person_need_not_give_what_a_role_requires_beyond_instances_and_secrets() -> None:
+    """Else preflight would have to ask for it, and it does not."""
+    given = given_by_site()
+    for roles in _preflight.TIER_ROLES.values():
+        for role in roles:
+            required = {name for name, option in SPECIFICATIONS.get(role, {}).items() if option.get("required")}
+            assert required <= given.get(role, set()), role
+
+
+def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
+    known = {name for options in SPECIFICATIONS.values() for name in options}
+    text = (COLLECTION / "plugins/module_utils/_sizing.py").read_text(encoding="utf-8")
+    overrides = {
+        f"{role}_{what}"
+        for role, what in [
+            ("traefik", "memory_mb"),
+            ("redis", "memory_mb"),
+            ("redis", "maxmemory_mb"),
+            ("pgbouncer", "memory_mb"),
+            ("pgbouncer", "pool_size"),
+            ("pgbouncer", "session_pool_size"),
+            ("pgbouncer", "max_client_connections"),
+            ("etcd", "memory_mb"),
+            ("postgresql", "memory_mb"),
+            ("postgresql", "cpus"),
+            ("postgresql", "disk_kind"),
+            ("postgresql", "max_connections"),
+            ("postgresql", "parameters"),
+        ]
+    }
+    assert all(f'"{name}"' in text for name in overrides)
+    assert overrides <= known
+    assert {f"odoo_{key}" for key in ("web_workers", "cron_workers", "web_memory_mb", "websocket_memory_mb", "cron_memory_mb")} <= known
