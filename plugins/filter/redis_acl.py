@@ -43,7 +43,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._redis_acl import AclError, redis_acl as compute
+from ..module_utils._redis_acl import AclError
+from ..module_utils._redis_acl import redis_acl as compute
 
 
 def redis_acl(users: Any) -> str:

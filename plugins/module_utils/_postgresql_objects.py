@@ -56,9 +56,7 @@ def check_wanted(roles: list[dict[str, Any]], databases: list[dict[str, Any]], t
         ("database", [*(database["name"] for database in databases), template]),
     ):
         problems += [
-            f"{kind} name {name!r}: {rule}"
-            for name in names
-            if not NAME.match(name) or name in RESERVED or name.startswith("pg_")
+            f"{kind} name {name!r}: {rule}" for name in names if not NAME.match(name) or name in RESERVED or name.startswith("pg_")
         ]
         problems += [f"{kind} {name!r} is listed twice" for name in sorted(set(names)) if names.count(name) > 1]
     known = {role["name"] for role in roles}
@@ -92,7 +90,7 @@ SELECT json_build_object(
       'connect', (SELECT coalesce(json_agg(pg_get_userbyid(a.grantee) ORDER BY pg_get_userbyid(a.grantee)), '[]') FROM aclexplode(d.datacl) a
           WHERE a.privilege_type = 'CONNECT' AND a.grantee <> 0))), '{{}}')
     FROM pg_database d WHERE d.datname IN ({database_list})));
-"""
+"""  # noqa: S608 - literal() and identifier() quote the names
     for name in names:
         script += f"""
 SELECT EXISTS (SELECT FROM pg_database WHERE datname = {literal(name)} AND datallowconn) AS present \\gset
@@ -103,7 +101,7 @@ SELECT json_build_object('database', current_database(),
   'unaccent', (SELECT provolatile FROM pg_proc WHERE oid = to_regprocedure('public.unaccent(text)')));
 \\connect {ADMIN_DATABASE}
 \\endif
-"""
+"""  # noqa: S608 - as above
     return script
 
 
@@ -136,13 +134,9 @@ def _plan_role(role: dict[str, Any], found: dict[str, Any] | None) -> list[Step]
         steps.append(Step(f"set {words} on role {role['name']}", f"ALTER ROLE {name} {words}"))
     if found["connection_limit"] != role["connection_limit"]:
         limit = int(role["connection_limit"])
-        steps.append(
-            Step(f"set connection limit {limit} on role {role['name']}", f"ALTER ROLE {name} CONNECTION LIMIT {limit}")
-        )
+        steps.append(Step(f"set connection limit {limit} on role {role['name']}", f"ALTER ROLE {name} CONNECTION LIMIT {limit}"))
     if not hmac.compare_digest((found["password"] or "").encode(), verifier.encode()):
-        steps.append(
-            Step(f"set password of role {role['name']}", f"ALTER ROLE {name} PASSWORD {literal(verifier)}")
-        )
+        steps.append(Step(f"set password of role {role['name']}", f"ALTER ROLE {name} PASSWORD {literal(verifier)}"))
     return steps
 
 
@@ -203,15 +197,9 @@ def _plan_database(wanted: dict[str, Any], template: str, found: dict[str, Any] 
             f"dump the database, restore it into a new one, and name that one here"
         )
     elif not found["allow_connections"]:
-        raise ObjectsError(
-            f"database {name} allows no connections. Type: ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true"
-        )
+        raise ObjectsError(f"database {name} allows no connections. Type: ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true")
     if found["owner"] != owner:
-        steps.append(
-            Step(
-                f"give database {name} to {owner}", f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(owner)}"
-            )
-        )
+        steps.append(Step(f"give database {name} to {owner}", f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(owner)}"))
     return [*steps, *_plan_extensions(name, found), *_plan_privileges(name, found, ())]
 
 
@@ -220,9 +208,7 @@ def _plan_template(template: str, found: dict[str, Any] | None) -> list[Step]:
     steps = []
     if found is None:
         # From template0, which nobody can have put anything into. Encoding and locale are the cluster's.
-        steps.append(
-            Step(f"create template {template}", f"CREATE DATABASE {name} TEMPLATE template0 IS_TEMPLATE true")
-        )
+        steps.append(Step(f"create template {template}", f"CREATE DATABASE {name} TEMPLATE template0 IS_TEMPLATE true"))
         found = {"is_template": True, "public": ["CONNECT"], "connect": [], "extensions": [], "unaccent": None}
         fresh = _plan_extensions(template, found)
         return [*steps, *fresh, *_plan_privileges(template, found, ())]
@@ -231,9 +217,7 @@ def _plan_template(template: str, found: dict[str, Any] | None) -> list[Step]:
     return [*steps, *_plan_extensions(template, found), *_plan_privileges(template, found, ())]
 
 
-def plan(
-    roles: list[dict[str, Any]], databases: list[dict[str, Any]], template: str, state: dict[str, Any]
-) -> list[Step]:
+def plan(roles: list[dict[str, Any]], databases: list[dict[str, Any]], template: str, state: dict[str, Any]) -> list[Step]:
     """Return the statements that make a cluster what is wanted, in their order. Nothing is ever dropped.
 
     :param roles: ``name``, ``password`` and ``connection_limit`` of each role.
@@ -270,9 +254,6 @@ def describe(state: dict[str, Any]) -> str:
     """Return the state as text for a diff, without verifiers."""
     public = {
         **state,
-        "roles": {
-            name: {key: value for key, value in role.items() if key != "password"}
-            for name, role in state["roles"].items()
-        },
+        "roles": {name: {key: value for key, value in role.items() if key != "password"} for name, role in state["roles"].items()},
     }
     return json.dumps(public, indent=2, sort_keys=True) + "\n"

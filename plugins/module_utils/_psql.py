@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from ._docker_api import DockerClient, DockerError
+from ._docker_api import DockerClient, DockerError, DockerUnavailable
 
 # Statements here may hold verifiers of passwords: keep them out of the server's log and of pg_stat_statements. As
 # environment, so that it also holds after psql's connect command.
@@ -52,17 +52,30 @@ class Container(NamedTuple):
     address: str
 
 
-def find_container(client: DockerClient, project: str, service: str) -> Container | None:
-    """Return the running container of a Compose service, None when there is none.
+def find_container(client: DockerClient, project: str, service: str, *, optional: bool) -> Container | None:
+    """Return the running container of a Compose service.
 
-    Raises DockerError and DockerUnavailable.
+    Where it is optional, as in check mode before anything is installed, its absence and Docker's give None.
+
+    Raises PsqlError, DockerError, DockerUnavailable.
     """
     labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
-    for listed in client.get("/containers/json", filters={"label": [*labels, "com.docker.compose.oneoff=False"]}):
-        networks = listed["NetworkSettings"]["Networks"].values()
+    try:
+        found = client.get("/containers/json", filters={"label": [*labels, "com.docker.compose.oneoff=False"]})
+    except DockerUnavailable:
+        if optional:
+            return None
+        raise
+    if found:
+        networks = found[0]["NetworkSettings"]["Networks"].values()
         address = next((network["IPAddress"] for network in networks if network["IPAddress"]), "")
-        return Container(str(listed["Id"]), address)
-    return None
+        return Container(str(found[0]["Id"]), address)
+    if optional:
+        return None
+    raise PsqlError(
+        f"no container of service {service} in project {project} is running on this host. "
+        "Converge the project first, or look at: docker compose ls --all"
+    )
 
 
 def identifier(name: str) -> str:

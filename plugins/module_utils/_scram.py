@@ -46,9 +46,7 @@ def saslprep(password: str) -> str:
     """
     if password.isascii():
         return password
-    mapped = "".join(
-        " " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char)
-    )
+    mapped = "".join(" " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char))
     prepared = unicodedata.normalize("NFKC", mapped)
     if not prepared or any(prohibited(char) for char in prepared for prohibited in _PROHIBITED):
         return password
@@ -57,6 +55,15 @@ def saslprep(password: str) -> str:
         if not (one_direction and stringprep.in_table_d1(prepared[0]) and stringprep.in_table_d1(prepared[-1])):
             return password
     return prepared
+
+
+def verifier(password: str, salt: bytes, iterations: int = ITERATIONS) -> str:
+    """Return the verifier of a password for a given salt, as scram_build_secret() of PostgreSQL does (RFC 5802)."""
+    salted = hashlib.pbkdf2_hmac("sha256", saslprep(password).encode(), salt, iterations)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    parts = [salt, hashlib.sha256(client_key).digest(), hmac.digest(salted, b"Server Key", "sha256")]
+    salt64, stored64, server64 = (base64.b64encode(part).decode("ascii") for part in parts)
+    return f"SCRAM-SHA-256${iterations}:{salt64}${stored64}:{server64}"
 
 
 def scram_verifier(password: str, user: str) -> str:
@@ -69,10 +76,4 @@ def scram_verifier(password: str, user: str) -> str:
     """
     if not password or any(char in password for char in "\0\r\n"):
         raise ValueError(f"the password of {user} is empty or holds a newline or a NUL character: set another one")
-    salt = hashlib.sha256(b"berth.odoo/scram/" + user.encode()).digest()[:16]
-    salted = hashlib.pbkdf2_hmac("sha256", saslprep(password).encode(), salt, ITERATIONS)
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    stored_key = hashlib.sha256(client_key).digest()
-    server_key = hmac.digest(salted, b"Server Key", "sha256")
-    encode = lambda raw: base64.b64encode(raw).decode("ascii")  # noqa: E731 - three calls, one line
-    return f"SCRAM-SHA-256${ITERATIONS}:{encode(salt)}${encode(stored_key)}:{encode(server_key)}"
+    return verifier(password, hashlib.sha256(b"berth.odoo/scram/" + user.encode()).digest()[:16])

@@ -14,7 +14,7 @@ description:
     it; on others nothing is changed.
   - Waits until this member has loaded its own configuration file, and asks for a reload if it has not.
   - Fails for parameters that Patroni dropped or changed, and for those that PostgreSQL cannot read.
-  - Never restarts PostgreSQL. Parameters that wait for a restart are returned, with a warning.
+  - Parameters that wait for a restart of PostgreSQL are returned, with a warning, unless O(restart) allows it.
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
   check_mode:
@@ -45,6 +45,11 @@ options:
     description: PostgreSQL parameters from O(config_file) that must be in effect or wait for a restart.
     type: dict
     default: {}
+  restart:
+    description:
+      - Restart PostgreSQL on this member when parameters wait for that. For a run that has just restarted it anyway.
+    type: bool
+    default: false
   timeout:
     description: Seconds for a change to arrive in PostgreSQL. Patroni looks every C(loop_wait) seconds.
     type: int
@@ -83,6 +88,10 @@ reloaded:
   description: Whether this module had to ask Patroni to load its file.
   returned: always
   type: bool
+restarted:
+  description: Whether PostgreSQL was restarted.
+  returned: always
+  type: bool
 """
 
 import http.client
@@ -99,37 +108,39 @@ from ..module_utils._psql import Container, PsqlError, find_container, psql
 
 REST_PORT = 8008
 INTERVAL = 1.0
+NOTHING_YET: dict[str, Any] = {"changed": True, "leader": True, "reloaded": False, "restarted": False, "pending_restart": {}}
+"""What check mode answers before there is a container: Patroni will start with the configuration it is given."""
 
 
 class PatroniError(Exception):
     """Patroni refused or did not answer. The message says what to do."""
 
 
-def read_config(container: Container) -> dict[str, Any]:
-    """Return the dynamic configuration from Patroni's REST API, which this host reaches at the container's address."""
+def ask(container: Container, path: str) -> dict[str, Any]:
+    """Return an answer of Patroni's REST API, which this host reaches at the container's address."""
     connection = http.client.HTTPConnection(container.address, REST_PORT, timeout=10)
     try:
-        connection.request("GET", "/config")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
-        raise PatroniError(f"no answer from http://{container.address}:{REST_PORT}/config: {error}") from error
+        raise PatroniError(
+            f"no answer from http://{container.address}:{REST_PORT}{path}: {error}. Does Patroni reach etcd? "
+            f"Type: docker logs --tail 20 {container.id[:12]}"
+        ) from error
     finally:
         connection.close()
     if answer.status != http.client.OK:
-        raise PatroniError(
-            f"GET /config answered {answer.status} {answer.reason}: the cluster has no configuration in etcd (yet)"
-        )
-    config: dict[str, Any] = json.loads(body)
-    return config
+        raise PatroniError(f"GET {path} answered {answer.status} {answer.reason}. Type: docker logs --tail 50 {container.id[:12]}")
+    document: dict[str, Any] = json.loads(body)
+    return document
 
 
-def write_config(client: DockerClient, container: Container, patch: dict[str, Any]) -> None:
-    """Patch the dynamic configuration. The REST API accepts that only from members, so it happens in the container."""
-    argv = ["patronictl", "edit-config", "--quiet", "--force", "--apply", "-"]
-    done = client.exec(container.id, argv, stdin=json.dumps(patch).encode())
+def patronictl(client: DockerClient, container: Container, *arguments: str, stdin: bytes | None = None) -> None:
+    """Run patronictl in the container: the REST API takes commands from members only."""
+    done = client.exec(container.id, ["patronictl", *arguments], stdin=stdin)
     if done.rc != 0:
-        raise PatroniError(f"patronictl edit-config ended with {done.rc}: {done.stderr.strip() or done.stdout.strip()}")
+        raise PatroniError(f"patronictl {arguments[0]} ended with {done.rc}: {(done.stderr or done.stdout).strip()}")
 
 
 def read_settings(client: DockerClient, container: Container) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container) 
     options = module.params
     state = read_settings(client, container)
     leader = not state["in_recovery"]
-    before = read_config(container)
+    before = ask(container, "/config")
     after = merge(before, options["config"]) if leader else before
     written = os.stat(options["config_file"]).st_mtime if options["config_file"] else 0.0
     stale = state["loaded"] < written
@@ -165,6 +176,7 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container) 
         "config": after,
         "leader": leader,
         "reloaded": stale,
+        "restarted": False,
         "diff": {
             "before": json.dumps(before, indent=2, sort_keys=True) + "\n",
             "after": json.dumps(after, indent=2, sort_keys=True) + "\n",
@@ -173,9 +185,11 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container) 
     wanted = {**options["parameters"], **((after.get("postgresql") or {}).get("parameters") or {})}
     if not module.check_mode:
         if after != before:
-            write_config(client, container, options["config"])
+            patch = json.dumps(options["config"]).encode()
+            patronictl(client, container, "edit-config", "--quiet", "--force", "--apply", "-", stdin=patch)
         if stale:
-            client.post(f"/containers/{container.id}/kill", signal="HUP")
+            # From within: a signal sent by Docker marks the container as stopped by hand, and it stays down after a reboot.
+            client.exec(container.id, ["sh", "-c", "kill -HUP 1"])
         changed = bool(result["changed"])
         state = wait_for_settings(client, container, wanted, written, options["timeout"] if changed else 0)
         if state["loaded"] < written:
@@ -186,8 +200,28 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container) 
         problems = refused(wanted, state)
         if problems:
             raise PatroniError("parameters that are not in effect: " + "; ".join(problems))
+        if options["restart"] and state["pending"]:
+            state = restart(client, container, options["timeout"])
+            result.update(changed=True, restarted=True)
     result["pending_restart"] = pending_restart(state)
     return result
+
+
+def restart(client: DockerClient, container: Container, timeout: float) -> dict[str, Any]:
+    """Restart PostgreSQL on this member and return its settings when it serves again as what it was."""
+    member = ask(container, "/patroni")["patroni"]
+    patronictl(client, container, "restart", "--force", member["scope"], member["name"])
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            state = read_settings(client, container)
+        except PsqlError:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            if not state["pending"] or time.monotonic() >= deadline:
+                return state
+        time.sleep(INTERVAL)
 
 
 def main() -> None:
@@ -199,6 +233,7 @@ def main() -> None:
             "config": {"type": "dict", "default": {}},
             "config_file": {"type": "path"},
             "parameters": {"type": "dict", "default": {}},
+            "restart": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -206,29 +241,15 @@ def main() -> None:
     options = module.params
     client = DockerClient()
     try:
-        try:
-            container = find_container(client, options["project"], options["service"])
-        except DockerUnavailable:
-            if not module.check_mode:
-                raise
-            container = None
-        if container is None:
-            if not module.check_mode:
-                module.fail_json(
-                    msg=f"No container of service {options['service']} in project {options['project']} is running on "
-                    f"this host. Converge the project first, or look at: docker compose ls --all"
-                )
-            module.exit_json(
-                changed=True, config=merge({}, options["config"]), leader=True, reloaded=False, pending_restart={}
-            )
-        result = converge(module, client, container)
+        container = find_container(client, options["project"], options["service"], optional=module.check_mode)
+        result = converge(module, client, container) if container else NOTHING_YET | {"config": merge({}, options["config"])}
     except (PatroniError, PsqlError, DockerError, DockerUnavailable) as error:
         module.fail_json(msg=f"Patroni: {error}")
     for name, values in result["pending_restart"].items():
         module.warn(
             f"PostgreSQL runs with {name} = {values['running']} until it is restarted; configured is "
             f"{values['configured']}. Restart it when users can wait: "
-            f"docker exec {container.id[:12]} patronictl restart <cluster>"
+            f"docker exec {options['project']}-{options['service']}-1 patronictl restart CLUSTER MEMBER"
         )
     module.exit_json(**result)
 

@@ -135,9 +135,7 @@ NOTHING: dict[str, Any] = {
 def converge(module: AnsibleModule, client: DockerClient, container: Container | None) -> dict[str, Any]:
     """Plan, run unless in check mode, check, and return the module's result."""
     wanted = module.params["roles"], module.params["databases"], module.params["template"]
-    question = read_script(
-        [role["name"] for role in wanted[0]], [database["name"] for database in wanted[1]], wanted[2]
-    )
+    question = read_script([role["name"] for role in wanted[0]], [database["name"] for database in wanted[1]], wanted[2])
     state = parse_state(psql(client, container, question)) if container else NOTHING
     if state["in_recovery"]:
         return {"changed": False, "steps": [], "standby": True}
@@ -192,17 +190,7 @@ def main() -> None:
     try:
         check_wanted(options["roles"], options["databases"], options["template"])
         client = DockerClient(timeout=options["timeout"])
-        try:
-            container = find_container(client, options["project"], options["service"])
-        except DockerUnavailable:
-            if not module.check_mode:
-                raise
-            container = None
-        if container is None and not module.check_mode:
-            module.fail_json(
-                msg=f"No container of service {options['service']} in project {options['project']} is running on this "
-                f"host. Converge the project first, or look at: docker compose ls --all"
-            )
+        container = find_container(client, options["project"], options["service"], optional=module.check_mode)
         module.exit_json(**converge(module, client, container))
     except (ObjectsError, PsqlError, DockerError, DockerUnavailable, ValueError) as error:
         module.fail_json(msg=f"PostgreSQL roles and databases: {error}")

@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Roles and databases: which statements a given state leads to."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.berth.odoo.plugins.module_utils._postgresql_objects import (
+    ObjectsError,
+    Step,
+    check_wanted,
+    describe,
+    parse_state,
+    plan,
+    read_script,
+    run_script,
+)
+from ansible_collections.berth.odoo.plugins.module_utils._scram import scram_verifier
+
+PASSWORD = 'a $b%c "d"\'e {{ x }} \\ ;'
+ROLES = [{"name": "odoo_main", "password": PASSWORD, "connection_limit": -1}]
+DATABASES = [{"name": "main", "owner": "odoo_main"}]
+TEMPLATE = "template_odoo"
+
+
+def database(owner="postgres", **other):
+    return {
+        "owner": owner,
+        "encoding": "UTF8",
+        "is_template": False,
+        "allow_connections": True,
+        "public": [],
+        "connect": [],
+        "extensions": ["pg_trgm", "plpgsql", "unaccent"],
+        "unaccent": "i",
+        **other,
+    }
+
+
+def role(**other):
+    return {
+        "login": True,
+        "superuser": False,
+        "createdb": False,
+        "createrole": False,
+        "replication": False,
+        "bypassrls": False,
+        "connection_limit": -1,
+        "password": scram_verifier(PASSWORD, "odoo_main"),
+        **other,
+    }
+
+
+EMPTY = {
+    "in_recovery": False,
+    "roles": {},
+    "databases": {name: {"public": ["CONNECT", "TEMPORARY"], "connect": []} for name in ("postgres", "template1")},
+}
+CONVERGED = {
+    "in_recovery": False,
+    "roles": {"odoo_main": role()},
+    "databases": {
+        "postgres": database(connect=["odoo_main", "postgres"]),
+        "template1": database(),
+        TEMPLATE: database(is_template=True),
+        "main": database("odoo_main", connect=["odoo_main"]),
+    },
+}
+
+
+def texts(state):
+    return [step.text for step in plan(ROLES, DATABASES, TEMPLATE, state)]
+
+
+def changed(path, value):
+    """Return the converged state with one value changed, as a path of keys says."""
+    state = copy.deepcopy(CONVERGED)
+    target = state
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return state
+
+
+def test_from_nothing():
+    assert texts(EMPTY) == [
+        "create role odoo_main",
+        "set password of role odoo_main",
+        "create template template_odoo",
+        "create extension pg_trgm in template_odoo",
+        "create extension unaccent in template_odoo",
+        "mark unaccent(text) immutable in template_odoo",
+        "revoke PUBLIC's rights on template_odoo",
+        "create database main",
+        "revoke PUBLIC's rights on main",
+        "revoke PUBLIC's rights on postgres",
+        "let odoo_main connect to postgres",
+        "revoke PUBLIC's rights on template1",
+    ]
+
+
+def test_converged_needs_nothing():
+    assert texts(CONVERGED) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (("roles", "odoo_main", "superuser"), True, 'ALTER ROLE "odoo_main" NOSUPERUSER'),
+        (("roles", "odoo_main", "createdb"), True, 'ALTER ROLE "odoo_main" NOCREATEDB'),
+        (("roles", "odoo_main", "login"), False, 'ALTER ROLE "odoo_main" LOGIN'),
+        (("roles", "odoo_main", "connection_limit"), 3, 'ALTER ROLE "odoo_main" CONNECTION LIMIT -1'),
+        (("databases", "main", "owner"), "postgres", 'ALTER DATABASE "main" OWNER TO "odoo_main"'),
+        (("databases", "main", "unaccent"), "s", "ALTER FUNCTION public.unaccent(text) IMMUTABLE"),
+        (("databases", "main", "extensions"), ["unaccent"], 'CREATE EXTENSION "pg_trgm" SCHEMA public'),
+        (("databases", "main", "public"), ["CONNECT"], 'REVOKE ALL ON DATABASE "main" FROM PUBLIC'),
+        (("databases", "postgres", "connect"), ["postgres"], 'GRANT CONNECT ON DATABASE "postgres" TO "odoo_main"'),
+        (("databases", "template1", "public"), ["TEMPORARY"], 'REVOKE ALL ON DATABASE "template1" FROM PUBLIC'),
+        (("databases", TEMPLATE, "is_template"), False, 'ALTER DATABASE "template_odoo" IS_TEMPLATE true'),
+    ],
+)
+def test_one_difference_is_one_statement(path, value, expected):
+    assert [step.sql for step in plan(ROLES, DATABASES, TEMPLATE, changed(path, value))] == [expected]
+
+
+@pytest.mark.parametrize("stored", [None, "md5deadbeef", scram_verifier("another", "odoo_main")])
+def test_a_different_password_is_set_as_a_verifier_only(stored):
+    steps = plan(ROLES, DATABASES, TEMPLATE, changed(("roles", "odoo_main", "password"), stored))
+    assert [step.text for step in steps] == ["set password of role odoo_main"]
+    assert scram_verifier(PASSWORD, "odoo_main") in steps[0].sql
+    assert PASSWORD not in steps[0].sql + steps[0].text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("databases", "main", "encoding"), "SQL_ASCII", "encoding SQL_ASCII"),
+        (("databases", "main", "allow_connections"), False, "ALLOW_CONNECTIONS true"),
+        (("databases", "main", "unaccent"), None, "SET SCHEMA public"),
+    ],
+)
+def test_what_cannot_be_repaired_is_said(path, value, message):
+    with pytest.raises(ObjectsError, match=message):
+        plan(ROLES, DATABASES, TEMPLATE, changed(path, value))
+
+
+@pytest.mark.parametrize("name", ["a;drop", "../x", "Demo", "-x", "a b", "x" * 51, "postgres", "pg_x", "", "replicator"])
+def test_names_are_refused_by_one_rule(name):
+    with pytest.raises(ObjectsError, match="role name") as error:
+        check_wanted([{"name": name}], [{"name": name, "owner": name}], TEMPLATE)
+    assert "database name" in str(error.value)
+
+
+def test_references_and_doubles_are_refused_together():
+    with pytest.raises(ObjectsError) as error:
+        check_wanted([{"name": "a"}, {"name": "a"}], [{"name": "main", "owner": "b"}, {"name": TEMPLATE, "owner": "a"}], TEMPLATE)
+    for part in ("role 'a' is listed twice", "belongs to 'b'", "database 'template_odoo' is listed twice"):
+        assert part in str(error.value)
+
+
+def test_the_script_changes_the_database_only_where_needed():
+    steps = [Step("", "A"), Step("", "B", "main"), Step("", "C", "main"), Step("", "D")]
+    assert run_script(steps).splitlines() == ["A;", '\\connect "main"', "B;", "C;", '\\connect "postgres"', "D;"]
+
+
+def test_the_question_quotes_its_names_and_the_answers_are_put_together():
+    script = read_script(["o'x"], ["main"], TEMPLATE)
+    assert "'o''x'" in script
+    assert script.count("\\connect") == 4
+    documents = [copy.deepcopy(EMPTY), {"database": "postgres", "extensions": [], "unaccent": None}]
+    assert parse_state(documents)["databases"]["postgres"]["unaccent"] is None
+
+
+def test_a_diff_shows_no_verifier():
+    assert "SCRAM" not in describe(CONVERGED)
+    assert "odoo_main" in describe(CONVERGED)
