@@ -29,7 +29,8 @@ ARGUMENTS: dict[str, Any] = {
 class ActionModule(ActionBase):
     """Read the manifest on the controller, ask the host what it lacks, send that."""
 
-    TRANSFERS_FILES = True
+    # True would make a temporary directory on the host before anybody knows whether something must be sent.
+    TRANSFERS_FILES = False
     _VALID_ARGS = frozenset(ARGUMENTS)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -124,7 +125,9 @@ class ActionModule(ActionBase):
         try:
             found = _image_archive.file_digest(archive)
         except OSError as error:
-            raise AnsibleActionFail(f"{archive}: {error.strerror}. The manifest beside it names it; build again or copy it there.") from error
+            raise AnsibleActionFail(
+                f"{archive}: {error.strerror}. The manifest beside it names it; build again or copy it there."
+            ) from error
         if found != entry["sha256"]:
             raise AnsibleActionFail(
                 f"{archive} is damaged: SHA-256 {found}, the manifest says {entry['sha256']}. Delete it and run playbooks/images.yml, or copy it again."
@@ -138,7 +141,9 @@ class ActionModule(ActionBase):
         # One fixed directory, so that a later run overwrites and removes what an interrupted one left. The login user makes it,
         # because the connection writes as that user; the test keeps out a directory that somebody else made first.
         quoted = shlex.quote(f"{temp_dir}/berth-images.")
-        make = f'd={quoted}"$(id -u)" && {{ mkdir -m 0700 "$d" 2>/dev/null || test -d "$d"; }} && test -O "$d" && ! test -L "$d" && echo "$d"'
+        make = (
+            f'd={quoted}"$(id -u)" && {{ mkdir -m 0700 "$d" 2>/dev/null || test -d "$d"; }} && test -O "$d" && ! test -L "$d" && echo "$d"'
+        )
         made = self._low_level_execute_command(make, sudoable=False)
         directory = made.get("stdout", "").strip().splitlines()[-1:]
         if made["rc"] != 0 or not directory:

@@ -41,7 +41,8 @@ def read_contexts(directory: Path) -> dict[str, dict[str, Any]]:
 class ActionModule(ActionBase):
     """Read the contexts and the manifest on the controller, build on the host, bring the archives back."""
 
-    TRANSFERS_FILES = True
+    # True would make a temporary directory on the host before anybody knows whether something must be sent.
+    TRANSFERS_FILES = False
     _VALID_ARGS = frozenset(ARGUMENTS)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -119,7 +120,9 @@ class ActionModule(ActionBase):
         found = _image_archive.file_digest(unfinished)
         if found != image["sha256"]:
             unfinished.unlink()
-            raise AnsibleActionFail(f"{image['file']} arrived broken from the build host: SHA-256 {found} instead of {image['sha256']}. Run again.")
+            raise AnsibleActionFail(
+                f"{image['file']} arrived broken from the build host: SHA-256 {found} instead of {image['sha256']}. Run again."
+            )
         os.replace(unfinished, directory / image["file"])
 
     def _write(self, path: Path, text: str) -> None:

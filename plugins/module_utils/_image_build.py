@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,7 +101,10 @@ def check_args(args: Mapping[str, str], declared: Iterable[str]) -> None:
             raise BuildError("the base image is said with images_base_image, not with a build argument")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            raise BuildError(f"no Dockerfile has a build argument {name!r}" + (f": did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"))
+            raise BuildError(
+                f"no Dockerfile has a build argument {name!r}"
+                + (f": did you mean {near[0]}?" if near else f"; there are {', '.join(known)}")
+            )
 
 
 def context_of(name: str, files: Mapping[str, tuple[int, bytes]]) -> dict[str, tuple[int, bytes]]:
@@ -192,7 +196,8 @@ def build_image(build: Build) -> tuple[str, dict[str, str]]:
     Raises:
         BuildError: With the last lines of the build's output.
     """
-    unchecked = f"{REPOSITORY}/{build.name}:build-{build.inputs[:12]}"
+    # A name of this run's own: another one may build the same inputs at the same time, and remove its name when it is done.
+    unchecked = f"{REPOSITORY}/{build.name}:build-{build.inputs[:12]}-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="berth-build-") as context:
         for path, (mode, content) in build.files.items():
             file = Path(context, path)
@@ -219,7 +224,10 @@ def build_image(build: Build) -> tuple[str, dict[str, str]]:
         "org.opencontainers.image.base.digest": build.base_id,
     }
     # The version is known only now, so labels and the final name come in a step of their own that adds no layer.
-    docker(["build", "--tag", reference, *(word for label in labels.items() for word in ("--label", "=".join(label))), "-"], f"FROM {unchecked}\n")
+    docker(
+        ["build", "--tag", reference, *(word for label in labels.items() for word in ("--label", "=".join(label))), "-"],
+        f"FROM {unchecked}\n",
+    )
     docker(["rmi", unchecked])
     return reference, facts
 

@@ -187,7 +187,9 @@ def predict(build: _image_build.Build) -> dict[str, Any]:
     return {"id": image_id or "", "reference": reference or coming, "inputs": build.inputs, "action": "unchanged" if reference else "built"}
 
 
-def run_all(module: AnsibleModule, builds: list[_image_build.Build], work: Callable[[_image_build.Build], dict[str, Any]]) -> dict[str, Any]:
+def run_all(
+    module: AnsibleModule, builds: list[_image_build.Build], work: Callable[[_image_build.Build], dict[str, Any]]
+) -> dict[str, Any]:
     """Make the images, some at a time; every failure is reported, not the first alone."""
     images, problems = {}, []
     with ThreadPoolExecutor(max_workers=max(1, module.params["parallel"])) as pool:
@@ -229,7 +231,10 @@ def main() -> None:
             # The first check of a fresh host: everything would be built, once Docker is there.
             if not module.check_mode or not docker_is_missing(str(error)):
                 raise
-            images = {name: {"id": "", "reference": f"{_image_build.REPOSITORY}/{name}:build", "action": "built"} for name in module.params["names"]}
+            images = {
+                name: {"id": "", "reference": f"{_image_build.REPOSITORY}/{name}:build", "action": "built"}
+                for name in module.params["names"]
+            }
             builds = []
         due = []
         for build in builds:

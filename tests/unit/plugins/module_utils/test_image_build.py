@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds: what goes in, and what is said when it does not come out. The docker command is a script of the test's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.berth.odoo.plugins.module_utils import _image_build, _images
+from ansible_collections.berth.odoo.plugins.module_utils._image_build import Build, BuildError
+
+REPOSITORY = Path(__file__).parents[4]
+CONTEXTS = REPOSITORY / "roles/images/files"
+ID = "sha256:" + "a" * 64
+IMAGES = sorted(path.parent.name for path in CONTEXTS.glob("*/Dockerfile"))
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a docker command on the path that writes its arguments to a log; the file `answers` is shell code."""
+    command = tmp_path / "bin/docker"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/log\n. {tmp_path}/answers\n')
+    command.chmod(0o755)
+    (tmp_path / "answers").write_text("exit 0\n")
+    monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
+    return tmp_path
+
+
+def example(**changes: object) -> Build:
+    files = {"redis/Dockerfile": (0o644, b"FROM x"), "redis/contract.sh": (0o644, b"echo version=8")}
+    return Build("redis", files, {"X": "a b"}, "debian:trixie-slim", ID, "d" * 64)._replace(**changes)
+
+
+def test_an_image_gets_its_name_only_after_its_contract(docker: Path) -> None:
+    (docker / "answers").write_text('[ "$1" != run ] || echo version=8.0.2\n')
+    reference, facts = _image_build.build_image(example())
+    assert (reference, facts) == ("berth/redis:8.0.2-dddddddddddd", {"version": "8.0.2"})
+    build, run, label, remove = (docker / "log").read_text().splitlines()
+    assert "--build-arg X=a b --build-arg BASE_IMAGE=debian:trixie-slim" in build
+    assert "--network none --read-only" in run and "--cap-drop ALL" in run
+    assert "--label berth.inputs=" + "d" * 64 in label and "--tag berth/redis:8.0.2-dddddddddddd" in label
+    assert re.fullmatch(r"rmi berth/redis:build-dddddddddddd-[0-9a-f]{8}", remove)
+
+
+def test_a_broken_contract_ends_in_its_own_words_and_gives_no_name(docker: Path) -> None:
+    (docker / "answers").write_text('if [ "$1" = run ]; then echo "user is root" >&2; exit 1; fi\n')
+    with pytest.raises(BuildError, match="image redis was built and does not keep its contract: docker run failed: user is root"):
+        _image_build.build_image(example())
+    assert "--label" not in (docker / "log").read_text()
+
+
+def test_a_failed_build_shows_its_last_lines_without_colours(docker: Path) -> None:
+    (docker / "answers").write_text(
+        "for i in $(seq 100); do echo line $i >&2; done; printf '\\033[91mE: no such package\\033[0m\\n' >&2; exit 100\n"
+    )
+    with pytest.raises(BuildError) as caught:
+        _image_build.build_image(example())
+    message = str(caught.value)
+    assert message.startswith("image redis could not be built: docker build failed: line 77\n")
+    assert message.endswith("line 100\nE: no such package")
+
+
+def test_a_base_image_that_is_nowhere_is_explained(docker: Path) -> None:
+    (docker / "answers").write_text(
+        'if [ "$1" = image ]; then echo "Error: No such image: x" >&2; else echo "no route to host" >&2; fi; exit 1\n'
+    )
+    with pytest.raises(BuildError) as caught:
+        _image_build.base_image_id("debian:trixie-slim", may_pull=True)
+    assert "base image debian:trixie-slim is not on this build host and cannot be pulled (docker pull failed: no route to host)" in str(
+        caught.value
+    )
+    assert "mmdebstrap --variant=minbase trixie | docker import - berth/base:trixie" in str(caught.value)
+    assert _image_build.base_image_id("debian:trixie-slim", may_pull=False) is None
+
+
+def test_a_missing_docker_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match="apt-get install docker"):
+        _image_build.docker(["info"])
+
+
+def test_an_image_of_the_same_inputs_is_not_built_again(docker: Path) -> None:
+    (docker / "answers").write_text(
+        f'case "$1 $2" in "image ls") echo {ID};; "image inspect") echo berth/redis:8.0.2-dddddddddddd;; run*) echo version=8.0.2;; *) exit 1;; esac\n'
+    )
+    assert _image_build.ensure_built(example()) == ("berth/redis:8.0.2-dddddddddddd", {"version": "8.0.2"}, False)
+
+
+def test_a_mistyped_build_argument_gets_the_nearest() -> None:
+    with pytest.raises(BuildError, match="no Dockerfile has a build argument 'LANGUAGE': did you mean LANGUAGES"):
+        _image_build.check_args({"LANGUAGE": "fr"}, {"LANGUAGES", "BASE_IMAGE"})
+    with pytest.raises(BuildError, match="images_base_image"):
+        _image_build.check_args({"BASE_IMAGE": "x"}, {"BASE_IMAGE"})
+    _image_build.check_args({"LANGUAGES": "fr", "PIP_INDEX_URL": "https://x"}, {"LANGUAGES"})
+
+
+def test_an_image_without_a_dockerfile_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(BuildError, match="no Dockerfile for an image 'oddo'; there are odoo"):
+        _image_build.context_of("oddo", {"odoo/Dockerfile": (0o644, b""), "common/x": (0o644, b"")})
+
+
+def test_only_certificates_that_are_text_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    (tmp_path / "a.crt").write_text(pem)
+    (tmp_path / "twice.crt").write_text(pem + "\n\n")
+    (tmp_path / "b.crt").write_bytes(b"\x30\x82\x01")
+    (tmp_path / "notes.txt").write_text(pem)
+    monkeypatch.setattr(_image_build, "LOCAL_AUTHORITIES", (str(tmp_path), str(tmp_path / "none")))
+    assert _image_build.local_authorities() == pem + "\n"
+
+
+def test_the_images_of_the_platform_are_all_there() -> None:
+    assert set(IMAGES) == {"odoo", "postgresql", "etcd", "pgbouncer", "redis", "traefik"}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_dockerfile_builds_with_every_builder_from_one_base(name: str) -> None:
+    text = (CONTEXTS / name / "Dockerfile").read_text()
+    instructions = re.findall(r"^([A-Z]+) ", text, re.MULTILINE)
+    assert "BASE_IMAGE" in _image_build.declared_args(text.encode())
+    assert {line for line in text.splitlines() if line.startswith("FROM")} <= {"FROM ${BASE_IMAGE}", "FROM ${BASE_IMAGE} AS fetch"}
+    assert "--mount" not in text and "<<" not in text, "the classic builder knows neither"
+    assert "VOLUME" not in instructions, "data goes where the role mounts it, not into an anonymous volume"
+    assert re.search(r"^ENTRYPOINT \[\]\nCMD \[", text, re.MULTILINE)
+    user = re.search(r"^USER (\d+):(\d+)$", text, re.MULTILINE)
+    assert user is not None and user[1] == user[2]
+    assert f"{user[1]}:{user[1]}" in (CONTEXTS / name / "contract.sh").read_text()
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    for path in " ".join(copied).split():
+        assert (CONTEXTS / path).is_file() and path.split("/")[0] in ("common", name)
+
+
+def test_no_dockerfile_names_a_package_mirror() -> None:
+    for path in CONTEXTS.rglob("*"):
+        if path.is_file():
+            assert not re.search(r"https?://", path.read_text()), f"{path} names a host; sources come from the base image"
+
+
+def test_every_downloaded_file_is_pinned_by_hash() -> None:
+    for requirements in CONTEXTS.rglob("requirements*.txt"):
+        text = requirements.read_text()
+        assert len(re.findall(r"^\S+==", text, re.MULTILINE)) <= len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text))
+
+
+def test_build_arguments_that_reach_sources_are_not_inputs() -> None:
+    declared = set().union(*(_image_build.declared_args((CONTEXTS / name / "Dockerfile").read_bytes()) for name in IMAGES))
+    assert declared - {"BASE_IMAGE", "LANGUAGES", "EXTRA_PACKAGES"} <= _images.ACCESS_ARGS
