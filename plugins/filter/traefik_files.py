@@ -39,9 +39,14 @@ options:
     type: dict
     required: true
   entry:
-    description: Keys that every returned entry gets, such as C(group) and C(reload).
+    description: Keys that every made entry gets, such as C(group) and C(reload).
     type: dict
     default: {}
+  others:
+    description: Entries to return before those that are made.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -52,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Entries with C(dest) below C(config/dynamic), C(content) and C(sensitive).
+  description: O(others), then entries with C(dest) below C(config/dynamic), C(content) and C(sensitive).
   type: list
   elements: dict
 """
@@ -124,6 +129,7 @@ def traefik_files(
     networks: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
     entry: Mapping[str, Any] | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Check everything, then return the entries."""
     try:
@@ -133,7 +139,7 @@ def traefik_files(
             raise SiteError("\n".join(problems))
     except SiteError as error:
         raise AnsibleFilterError(f"Traefik's sites cannot be served:\n{error}") from None
-    return [
+    made = [
         {
             **(entry or {}),
             "dest": f"config/dynamic/{name}.yml",
@@ -142,6 +148,7 @@ def traefik_files(
         }
         for name, configuration in found.items()
     ]
+    return [*map(dict, others), *made]
 
 
 class FilterModule:
