@@ -12,7 +12,16 @@ from typing import NamedTuple
 Run = Callable[..., tuple[int, str, str]]
 """``AnsibleModule.run_command``."""
 
-PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "ConditionResult", "MainPID", "ActiveEnterTimestamp")
+PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "ConditionResult",
+    "ConditionTimestamp",
+    "MainPID",
+    "ActiveEnterTimestamp",
+)
 
 
 class SystemdError(Exception):
@@ -43,7 +52,8 @@ def parse(output: str) -> dict[str, Unit]:
                 load=values.get("LoadState", ""),
                 active=values.get("ActiveState", ""),
                 enabled=values.get("UnitFileState", ""),
-                condition=values.get("ConditionResult", "yes") == "yes",
+                # A unit that was never started says "no" too, without a time.
+                condition=values.get("ConditionResult") != "no" or not values.get("ConditionTimestamp"),
                 pid=int(values.get("MainPID") or 0),
                 since=float(values.get("ActiveEnterTimestamp", "").lstrip("@") or 0),
             )

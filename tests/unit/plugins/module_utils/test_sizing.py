@@ -349,7 +349,7 @@ def test_own_postgresql_parameters_are_merged_and_checked() -> None:
 def test_members_with_different_max_connections_are_refused() -> None:
     hosts = {"db1": Machine(4, 8000), "db2": Machine(4, 8000), "db3": Machine(4, 8000)}
     tiers = {"database": list(hosts), "app": ["db1"], "edge": ["db1"], "cache": ["db1"]}
-    instances = {host: {"main": {}} for host in hosts}
+    instances: dict[str, dict[str, dict[str, Any]]] = {host: {"main": {}} for host in hosts}
     result = plan(hosts, tiers, instances, {"db2": {"postgresql_max_connections": 200}})
     assert [problem.hosts for problem in result.problems] == [("db1", "db2", "db3")]
 
