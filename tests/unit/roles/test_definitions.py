@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the data tier's roles hand to compose_project, rendered by Ansible itself, against golden files.
+
+A golden file shows in a review what a change of a role means on a host. Write them anew with: BERTH_GOLDEN=write make unit
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.berth.odoo.plugins.module_utils import _scram
+
+ROOT = Path(__file__).resolve().parents[3]
+COLLECTIONS = Path(_scram.__file__).parents[5]
+GOLDEN = Path(__file__).parent / "golden"
+AWKWARD = 'a $b%c "d"\'e {f} #g \\h'
+
+INPUTS = {
+    "etcd": {"etcd_image": "sha256:0e"},
+    "etcd-member": {
+        "etcd_image": "sha256:0e",
+        "etcd_name": "db2",
+        "etcd_members": {"db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"},
+        "etcd_publish_address": "10.0.0.12",
+    },
+    "postgresql": {
+        "postgresql_image": "sha256:0f",
+        "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
+        "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
+    },
+    "postgresql-member": {
+        "postgresql_image": "sha256:0f",
+        "postgresql_member_name": "db2",
+        "postgresql_etcd_hosts": ["10.0.0.11:2379", "10.0.0.12:2379", "10.0.0.13:2379"],
+        "postgresql_publish_address": "10.0.0.12",
+        "postgresql_client_networks": ["10.0.1.0/24"],
+        "postgresql_memory_mb": 16384,
+        "postgresql_cpus": 4,
+        "postgresql_parameters": {"work_mem": "20MB", "max_connections": 150},
+        "postgresql_extra_settings": {"tags": {"nofailover": True}},
+        "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
+        "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
+    },
+    "pgbouncer": {
+        "pgbouncer_image": "sha256:1a",
+        "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
+        "pgbouncer_pool_size": 3,
+        "pgbouncer_extra_settings": {"query_wait_timeout": 60},
+    },
+    "redis": {
+        "redis_image": "sha256:1b",
+        "redis_users": [{"name": "main", "password": AWKWARD, "prefix": "main"}],
+        "redis_maxmemory_mb": 128,
+    },
+}
+
+
+def play(name: str, variables: dict, output: Path) -> dict:
+    """Return a play that writes the arguments of the role's compose_project task, rendered, into a file."""
+    role = ROOT / "roles" / name.split("-")[0]
+    inputs = output / f"{name}.inputs.yml"
+    inputs.write_text(yaml.safe_dump({"inventory_hostname": "vm1", **variables}))
+    tasks = yaml.safe_load((role / "tasks" / "main.yml").read_text())
+    arguments = next(task["berth.odoo.compose_project"] for task in tasks if "berth.odoo.compose_project" in task)
+    for file in arguments["files"]:
+        if "template" in file:
+            file["content"] = f"{{{{ lookup('ansible.builtin.template', '{file['template']}') }}}}"
+    return {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"rendered": arguments},
+        "vars_files": [str(role / "defaults" / "main.yml"), str(inputs), str(role / "vars" / "main.yml")],
+        "tasks": [
+            {
+                "name": f"Render {name}",
+                "ansible.builtin.copy": {
+                    "content": "{{ rendered | to_nice_yaml }}",
+                    "dest": str(output / f"{name}.yml"),
+                    "mode": "0600",
+                },
+            }
+        ],
+    }
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes text of several lines as it stands."""
+
+
+Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """Return what each role hands over, from one run of ansible-playbook."""
+    directory = tmp_path_factory.mktemp("definitions")
+    (directory / "templates").mkdir()
+    for template in ROOT.glob("roles/*/templates/*"):
+        (directory / "templates" / template.name).symlink_to(template)
+    plays = [play(name, variables, directory) for name, variables in INPUTS.items()]
+    (directory / "playbook.yml").write_text(yaml.safe_dump(plays))
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_HOME": str(directory),
+    }
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "localhost,", "-c", "local", str(directory / "playbook.yml")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: yaml.safe_load((directory / f"{name}.yml").read_text()) for name in INPUTS}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_golden(rendered, name):
+    golden = GOLDEN / f"{name}.yml"
+    text = yaml.dump(rendered[name], Dumper=Dumper, width=140, allow_unicode=True)
+    if os.environ.get("BERTH_GOLDEN") == "write":
+        golden.write_text(text)
+    assert golden.read_text() == text, f"{golden} differs; if that is meant: BERTH_GOLDEN=write make unit"
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_container_is_confined(rendered, name):
+    for service, item in rendered[name]["definition"]["services"].items():
+        user, group = item["user"].split(":")
+        assert int(user) > 40000 and user == group, service
+        assert item["read_only"] is True
+        assert item["cap_drop"] == ["ALL"]
+        assert item["security_opt"] == ["no-new-privileges:true"]
+        assert item["mem_limit"] == item["memswap_limit"]
+        assert item["pids_limit"] > 0
+        assert item["restart"] == "unless-stopped"
+        assert item["pull_policy"] == "never"
+        assert item["healthcheck"]["test"][0] == "CMD"
+        assert item["stop_grace_period"].endswith("s")
+        assert all(volume["read_only"] for volume in item["volumes"] if volume["source"].startswith("./"))
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_nothing_is_published_but_on_a_given_address(rendered, name):
+    given = [value for key, value in INPUTS[name].items() if key.endswith("_publish_address")]
+    for item in rendered[name]["definition"]["services"].values():
+        ports = item.get("ports", [])
+        assert bool(ports) == bool(given)
+        assert all(port.startswith(f"{given[0]}:") for port in ports)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_no_password_leaves_a_sensitive_file(rendered, name):
+    for file in rendered[name]["files"]:
+        assert AWKWARD not in file["content"]
+        if "SCRAM" in file["content"] or " #" in file["content"].replace("\n#", ""):
+            assert file["sensitive"]
+
+
+def test_only_the_plan_s_own_networks_may_reach_what_has_no_password(rendered):
+    """Who writes to etcd commands PostgreSQL, so etcd and PostgreSQL meet where nobody else is."""
+    assert list(rendered["etcd"]["definition"]["services"]["etcd"]["networks"]) == ["berth-dcs"]
+    for name in ("pgbouncer", "redis"):
+        for item in rendered[name]["definition"]["services"].values():
+            assert "berth-dcs" not in item["networks"]
+
+
+def test_access_to_postgresql(rendered):
+    patroni = yaml.safe_load(rendered["postgresql-member"]["files"][0]["content"])
+    assert patroni["postgresql"]["pg_hba"] == [
+        "local all postgres peer",
+        "local replication replicator peer map=berth",
+        "host main odoo_main samenet scram-sha-256",
+        "host postgres odoo_main samenet scram-sha-256",
+        "host main odoo_main 10.0.1.0/24 scram-sha-256",
+        "host postgres odoo_main 10.0.1.0/24 scram-sha-256",
+    ]
+
+
+def test_what_members_must_share_is_in_etcd_and_the_rest_in_the_member_s_file(rendered):
+    patroni = yaml.safe_load(rendered["postgresql-member"]["files"][0]["content"])
+    shared = patroni["bootstrap"]["dcs"]["postgresql"]["parameters"]
+    own = patroni["postgresql"]["parameters"]
+    assert shared["max_connections"] == 150
+    assert own["work_mem"] == "20MB"
+    assert own["shared_buffers"] == "4096MB"
+    assert not set(shared) & set(own)
+    dcs = patroni["bootstrap"]["dcs"]
+    assert dcs["loop_wait"] + 2 * dcs["retry_timeout"] <= dcs["ttl"]
+    assert dcs["failsafe_mode"] is True
