@@ -19,8 +19,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,11 @@ LOGS = ROOT / ".cache/test"
 
 # In the order they run: what everything else stands on first.
 SCENARIOS = ("default", "compose_project", "roles")
+
+# Stages without an engine or a lab, whose steps share the machine's cores.
+SIDE_BY_SIDE = ("lint", "unit")
+
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -85,18 +91,19 @@ def scripts() -> tuple[str, ...]:
 def lint() -> list[Step]:
     """Read the files without running them."""
     return [
+        # The longest first, so that the others run beside it.
+        Step("ansible-lint", ("ansible-lint", "--offline", "--strict", "--nocolor")),
         Step("ruff", ("ruff", "check", ".")),
         Step("ruff-format", ("ruff", "format", "--check", ".")),
         Step("mypy", ("tools/mypy",)),
         Step("yamllint", ("yamllint", "--strict", *tracked("*.yml", "*.yaml", ".yamllint", ".ansible-lint"))),
-        Step("ansible-lint", ("ansible-lint", "--offline", "--strict", "--nocolor")),
         Step("hadolint", ("hadolint", *tracked("*Dockerfile"))),
         Step("shellcheck", ("shellcheck", *scripts())),
         Step("changelog", ("antsibull-changelog", "lint")),
         Step("docs", (sys.executable, "tools/docs.py", "--check")),
         Step(
             "plugin-docs",
-            ("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", "--skip-rstcheck", "."),
+            ("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", "--skip-rstcheck", "."),
         ),
     ]
 
@@ -152,31 +159,54 @@ def choose(wanted: list[str]) -> list[tuple[str, Step]]:
     return chosen
 
 
-@contextlib.contextmanager
-def lab_of(result: Result) -> Iterator[None]:
-    """Search the lab of a failed step for the cause, then destroy it in any case."""
-    lab = result.step.lab
-    try:
-        yield
-    finally:
-        if lab and result.problem:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run([str(ROOT / "tools/diagnose"), lab], cwd=ROOT, check=False, timeout=60, stdin=subprocess.DEVNULL)
-        if lab:
-            argv = (sys.executable, "-m", "berth_lab", "--project", str(ROOT), "destroy", lab)
-            problem = execute(result.stage, Step(f"{lab}-destroy", argv, timeout=180, cwd=ROOT / "molecule/shared"))
-            result.problem = result.problem or (f"destroy: {problem}" if problem else "")
+class Runner:
+    """Runs steps, knows which processes are alive, and stops them all when told to."""
 
+    def __init__(self) -> None:
+        self._alive: set[subprocess.Popen[str]] = set()
+        self._printing = threading.Lock()
 
-def execute(stage: str, step: Step) -> str:
-    """Run one command and copy its output to the terminal and to its log; return what went wrong, "" when nothing did."""
-    log = LOGS / f"{stage}-{step.name}.log"
-    environment = os.environ | {
-        "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
-        "PYTHONPATH": str(ROOT / ".cache/collections"),
-        "PYTHONUNBUFFERED": "1",
-    }
-    with log.open("w", encoding="utf-8") as file:
+    def run(self, stage: str, step: Step, *, beside_others: bool) -> Result:
+        """Run a step, and search and remove its lab.
+
+        Args:
+            stage: its stage.
+            step: what to run.
+            beside_others: print its output when it has ended, in one piece, and not line by line.
+        """
+        began = time.monotonic()
+        self._say(f"=== {now()} {stage}:{step.name}")
+        problem = INTERRUPTED
+        try:
+            problem = self._execute(stage, step, echo=not beside_others)
+        finally:
+            if step.lab:
+                problem = self._leave_lab(stage, step.lab, problem)
+        result = Result(stage, step, time.monotonic() - began, problem)
+        output = log_file(stage, step).read_text(encoding="utf-8") if beside_others else ""
+        self._say(f"{output}=== {now()} {stage}:{step.name} {problem or 'ok'} after {result.seconds:.1f} s")
+        return result
+
+    def stop(self) -> None:
+        """Stop every process that runs."""
+        for process in list(self._alive):
+            stop(process)
+
+    def _leave_lab(self, stage: str, lab: str, problem: str) -> str:
+        if problem not in ("", INTERRUPTED):
+            self._execute(stage, Step(f"{lab}-diagnosis", (str(ROOT / "tools/diagnose"), lab), timeout=90), echo=True)
+        argv = (sys.executable, "-m", "berth_lab", "--project", str(ROOT), "destroy", lab)
+        left = self._execute(stage, Step(f"{lab}-destroy", argv, timeout=180, cwd=ROOT / "molecule/shared"), echo=True)
+        return problem or (f"its lab was not removed: {left}" if left else "")
+
+    def _execute(self, stage: str, step: Step, *, echo: bool) -> str:
+        """Run one command, its output into its log; return what went wrong, "" when nothing did."""
+        environment = os.environ | {
+            "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
+            "PYTHONPATH": str(ROOT / ".cache/collections"),
+            "PYTHONUNBUFFERED": "1",
+        }
+        expired = threading.Event()
         process = subprocess.Popen(
             step.argv,
             cwd=step.cwd,
@@ -188,20 +218,38 @@ def execute(stage: str, step: Step) -> str:
             errors="replace",
             start_new_session=True,  # its children are stopped with it
         )
-        timer = signal.setitimer(signal.ITIMER_REAL, step.timeout)
+        self._alive.add(process)
+
+        def expire() -> None:
+            expired.set()
+            stop(process)
+
+        watchdog = threading.Timer(step.timeout, expire)
+        watchdog.start()
         try:
             assert process.stdout is not None  # for the type checker: stdout=PIPE
-            for line in process.stdout:
-                sys.stdout.write(line)
-                sys.stdout.flush()
-                file.write(line)
+            with log_file(stage, step).open("w", encoding="utf-8") as file:
+                for line in process.stdout:
+                    file.write(line)
+                    if echo:
+                        self._say(line.rstrip("\n"))
             code = process.wait()
-        except TimeoutError:
-            return f"did not end within {step.timeout} s"
         finally:
-            signal.setitimer(signal.ITIMER_REAL, *timer)
+            watchdog.cancel()
             stop(process)
-    return "" if code == 0 else f"exit code {code}"
+            self._alive.discard(process)
+        if expired.is_set():
+            return f"did not end within {step.timeout} s"
+        return "" if code == 0 else f"exit code {code}"
+
+    def _say(self, text: str) -> None:
+        with self._printing:
+            print(text, flush=True)
+
+
+def log_file(stage: str, step: Step) -> Path:
+    """Where a step's output is kept."""
+    return LOGS / f"{stage}-{step.name}.log"
 
 
 def stop(process: subprocess.Popen[str]) -> None:
@@ -229,14 +277,29 @@ def now() -> str:
     return time.strftime("%H:%M:%S")
 
 
-def raise_timeout(*_: object) -> None:
-    """Signal handler of the steps' time limit."""
-    raise TimeoutError
-
-
 def raise_exit(number: int, _: object) -> None:
     """Turn SIGTERM into an exception, so that what we started is stopped."""
     raise SystemExit(128 + number)
+
+
+def run_all(chosen: list[tuple[str, Step]]) -> list[Result]:
+    """Run steps in their order: those of the quick stages side by side, the others one after the other."""
+    runner = Runner()
+    results: list[Result] = []
+    quick = [(stage, step) for stage, step in chosen if stage in SIDE_BY_SIDE]
+    try:
+        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+            running = [pool.submit(runner.run, stage, step, beside_others=True) for stage, step in quick]
+            try:
+                results += [future.result() for future in running]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                runner.stop()
+                raise
+        results += [runner.run(stage, step, beside_others=False) for stage, step in chosen if stage not in SIDE_BY_SIDE]
+    finally:
+        runner.stop()
+    return results
 
 
 def main() -> int:
@@ -249,19 +312,9 @@ def main() -> int:
     if arguments.list:
         print("\n".join(f"{stage}:{step.name}\t{' '.join(step.argv)[:100]}" for stage, step in chosen))
         return 0
-    signal.signal(signal.SIGALRM, raise_timeout)
     signal.signal(signal.SIGTERM, raise_exit)
     LOGS.mkdir(parents=True, exist_ok=True)
-    results: list[Result] = []
-    for stage, step in chosen:
-        print(f"\n=== {now()} {stage}:{step.name}", flush=True)
-        started = time.monotonic()
-        result = Result(stage, step, 0, "interrupted")
-        results.append(result)
-        with lab_of(result):
-            result.problem = execute(stage, step)
-        result.seconds = time.monotonic() - started
-        print(f"=== {now()} {stage}:{step.name} {result.problem or 'ok'} after {result.seconds:.1f} s", flush=True)
+    results = run_all(chosen)
     print(summary(results), flush=True)
     return 1 if any(result.problem for result in results) else 0
 

@@ -106,6 +106,17 @@ def up() -> None:
     playbook("molecule/shared/create.yml", "--extra-vars", "lab_name=demo")
     stage("lab VM", began)
     began = time.monotonic()
+    playbook(
+        "--inventory",
+        "localhost,",
+        "--connection",
+        "local",
+        "--extra-vars",
+        f"@{LAB / 'inventory/group_vars/all/lab.yml'}",
+        "playbooks/images.yml",
+    )
+    stage("images", began)
+    began = time.monotonic()
     site_playbook("site")
     stage("site.yml", began)
     began = time.monotonic()

@@ -133,6 +133,9 @@ def _default_problems(role: Role) -> Iterator[str]:
             yield f"defaults/main.yml: {name} is required, so it can have no default"
         elif default is MISSING and documented is not MISSING:
             yield f"meta/argument_specs.yml: {name} has the default {documented!r}, defaults/main.yml has none; a role's spec sets nothing"
+        # A computed default of a number cannot stand in a spec, which would take the expression for a wrong number.
+        elif documented is MISSING and isinstance(default, str) and "{{" in default:
+            continue
         elif documented is MISSING and default is not MISSING:
             yield f"meta/argument_specs.yml: {name} has no default, defaults/main.yml has {default!r}"
         # Types too: True == 1 in Python, but not for a reader.
@@ -185,7 +188,7 @@ def readme(role: Role) -> str:
     parts = [f"<!-- Written by `make docs` from meta/argument_specs.yml and meta/example.yml. -->\n# {COLLECTION}.{role.name}"]
     parts += [f"{markdown(main.get('short_description', ''))}.", *map(markdown, _paragraphs(main.get("description")))]
     parts += [f"## Use it alone\n\n```yaml\n{role.example.strip()}\n```"]
-    parts += [f"## Variables\n\n{table(main.get('options') or {})}"]
+    parts += [f"## Variables\n\n{table(role.options, role.defaults)}"]
     for entry, spec in role.specs.items():
         if entry != "main":
             parts += [
@@ -193,7 +196,7 @@ def readme(role: Role) -> str:
                 f"{markdown(spec.get('short_description', ''))}.",
                 *map(markdown, _paragraphs(spec.get("description"))),
             ]
-            parts += [table(spec.get("options") or {})]
+            parts += [table(spec.get("options") or {}, {})]
     return "\n\n".join(parts) + "\n"
 
 
@@ -207,7 +210,7 @@ def reference(roles: Iterable[Role]) -> str:
         "\n".join(f"* [{role.name}](#{role.name}): {markdown(role.specs['main']['short_description'])}" for role in roles),
     ]
     for role in roles:
-        parts.append(f"## {role.name}\n\n{table(role.options)}")
+        parts.append(f"## {role.name}\n\n{table(role.options, role.defaults)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -222,8 +225,13 @@ def overview(roles: Iterable[Role], page: str) -> str:
     return re.sub(r"(?s)(<!-- roles -->\n).*(<!-- /roles -->)", lambda marks: marks[1] + "".join(rows) + marks[2], page)
 
 
-def table(options: Mapping[str, Any]) -> str:
-    """Markdown table of options, nested ones after the one that holds them."""
+def table(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Markdown table of options, nested ones after the one that holds them.
+
+    Args:
+        options: options of an entry point.
+        defaults: defaults/main.yml, for those that are computed.
+    """
     if not options:
         return "None."
     rows = ["| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
@@ -232,8 +240,9 @@ def table(options: Mapping[str, Any]) -> str:
         text = " ".join(markdown(paragraph) for paragraph in _paragraphs(option.get("description")))
         if option.get("choices"):
             text += f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}."
-        default = "required" if option.get("required") else _code(option["default"]) if "default" in option else ""
-        rows.append(f"| `{name}` | {kind} | {default} | {text} |".replace("\n", " "))
+        default = option.get("default", defaults.get(name, MISSING))
+        shown = "required" if option.get("required") else "" if default is MISSING else _code(default)
+        rows.append(f"| `{name}` | {kind} | {shown} | {text} |".replace("\n", " "))
     return "\n".join(rows)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -55,6 +57,30 @@ def test_a_step_that_hangs_is_stopped_with_its_children(
     stat = Path("/proc", note.read_text(), "stat")
     # Whoever adopts orphans here may not have collected it yet; then it is a zombie.
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_lab_is_removed_after_success_failure_and_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: dict[str, list[run.Step]], tmp_path: Path
+) -> None:
+    package = tmp_path / "molecule/shared/berth_lab"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text("import sys; print('argv', sys.argv[3:])")
+    diagnose = tmp_path / "tools/diagnose"
+    diagnose.parent.mkdir()
+    diagnose.write_text("#!/bin/sh\necho diagnosing $1\n")
+    diagnose.chmod(0o755)
+    for code, expected in (("", "1 passed, 0 failed"), ("raise SystemExit(1)", "0 passed, 1 failed")):
+        steps["one"] = [dataclasses.replace(python("a", code), lab="green")]
+        out = main(monkeypatch, capsys)[1]
+        assert "argv ['destroy', 'green']" in out
+        assert ("diagnosing green" in out) == bool(code)
+        assert out.splitlines()[-1] == expected
+    steps["one"] = [
+        dataclasses.replace(python("a", f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)"), lab="green")
+    ]
+    with pytest.raises(SystemExit, match="143"):
+        main(monkeypatch, capsys)
+    assert "argv ['destroy', 'green']" in capsys.readouterr().out
 
 
 def test_one_stage_or_step_can_be_chosen(

@@ -139,6 +139,14 @@ def test_defaults_of_another_type_are_different(root: Path, capsys: pytest.Captu
     assert "redis_enabled has the default True in defaults/main.yml and 1" in err
 
 
+def test_a_computed_default_may_stand_in_the_defaults_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = yaml.safe_load(yaml.safe_dump(SPEC))
+    spec["argument_specs"]["main"]["options"]["redis_memory_mb"] = {"type": "int", "description": "Limit."}
+    write_role(root, "redis", {"meta/argument_specs.yml": spec, "defaults/main.yml": {**DEFAULTS, "redis_memory_mb": "{{ 2 * 3 }}"}})
+    assert run(root, capsys) == (0, "")
+    assert "| `redis_memory_mb` | int | `'{{ 2 * 3 }}'` | Limit. |" in (root / "roles/redis/README.md").read_text()
+
+
 def test_an_option_without_type_or_elements_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = yaml.safe_load(yaml.safe_dump(SPEC))
     del spec["argument_specs"]["main"]["options"]["redis_users"]["options"]["name"]["type"]
