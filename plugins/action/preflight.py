@@ -62,7 +62,8 @@ class ActionModule(ActionBase):
         known = {name for options in specifications.values() for name in options}
         answers = {name: (answer, False) for name, answer in arguments["hosts"].items()}
         answers.update({answer["item"]: (answer, True) for answer in arguments["other_hosts"]})
-        hosts = {name: self._host(name, answer, limited, known, task_vars or {}) for name, (answer, limited) in answers.items()}
+        variables = task_vars or {}
+        hosts = {name: self._host(name, *answers[name], known, variables) for name in sorted(answers, key=variables["groups"]["all"].index)}
         report = _preflight.examine(
             hosts,
             {tier: list(names or []) for tier, names in arguments["tier_hosts"].items()},
@@ -123,4 +124,5 @@ def _facts(answer: Any) -> tuple[Mapping[str, Any] | None, str]:
         return answer["host"], ""
     message = answer.get("msg") if isinstance(answer, Mapping) else None
     kind = "unreachable" if isinstance(answer, Mapping) and answer.get("unreachable") else "could not be read"
-    return None, f"{kind}: {' '.join(str(message or 'no answer').split())[:300]}"
+    words = " ".join(str(message or "no answer").split()).removeprefix("Task failed: ")
+    return None, f"{kind}: {words[:300]}"

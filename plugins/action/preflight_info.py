@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         arguments = dict(self._task.args)
         tiers = arguments.get("tier_hosts") or {}
-        host = variables["inventory_hostname"]
+        host = self._task.delegate_to or variables["inventory_hostname"]
         hostvars = variables["hostvars"]
 
         def variable(peer: str, name: str) -> Any:

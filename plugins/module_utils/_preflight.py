@@ -8,7 +8,7 @@ Pure: the action plugin reads variables, specifications and machines; here they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import _sizing, _validate
@@ -76,7 +76,7 @@ def examine(
     notes: list[tuple[str, str]] = []
     known = {name: option for options in specifications.values() for name, option in options.items()}
     for name, host in hosts.items():
-        problems.extend(_check_variables(name, host, known, rules))
+        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules))
         mistakes, strangers = _validate.unknown_variables(
             name, host.names, {*known, *SET_BY_ROLES}, {*specifications, "berth"}, rules.ignored_variables
         )
@@ -108,7 +108,9 @@ def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) 
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
 
 
-def _check_variables(name: str, host: Host, known: Mapping[str, Mapping[str, Any]], rules: Rules) -> Iterator[Problem]:
+def _check_variables(
+    name: str, host: Host, known: Mapping[str, Mapping[str, Any]], images: Collection[str], rules: Rules
+) -> Iterator[Problem]:
     variables = host.variables
     for variable, reason in host.unrenderable.items():
         yield Problem((name,), variable, f"no value: {reason}", "a value", f"correct {variable}")
@@ -134,7 +136,7 @@ def _check_variables(name: str, host: Host, known: Mapping[str, Mapping[str, Any
             continue
         found = list(_validate.check_value(name, variable, option, value))
         yield from found
-        if variable.endswith("_image") and not found:
+        if variable in images and not found:
             yield from _validate.check_image(name, variable, value, rules.require_image_digests)
         for path, secret in _validate.passwords_in(variable, option, value):
             secrets[path] = secret

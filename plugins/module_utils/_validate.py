@@ -682,15 +682,19 @@ def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostR
         wanted = [address for address, port in rules.ports if port == listener["port"]]
         clash = any(address in anywhere or listener["address"] in {*anywhere, address} for address in wanted)
         if clash and not listener["ours"]:
-            holder = listener.get("container") or listener.get("process") or "an unknown process"
-            what = f"container {holder}" if listener.get("container") else f"{holder} (pid {listener.get('pid', '?')})"
-            stop = f"docker stop {holder}" if listener.get("container") else f"systemctl disable --now {holder}"
+            name, pid = listener.get("process") or "an unknown process", listener.get("pid")
+            if listener.get("container"):
+                name = f"container {listener['container']}"
+                stop = f"docker stop {listener['container']}"
+            else:
+                name = f"{name} (pid {pid})" if pid else name
+                stop = f"stop its service, which systemctl status {pid} names" if pid else f"ss -ltnp sport = :{listener['port']}"
             yield Problem(
                 (host,),
                 f"port {listener['port']}",
-                f"taken on {listener['address']} by {what}",
+                f"taken on {listener['address']} by {name}",
                 "free, or held by a container of this collection",
-                f"on {host}: {stop}, or choose another port",
+                f"on {host}: {stop}. Or choose another port: traefik_http_port, traefik_https_port",
             )
 
 

@@ -43,7 +43,7 @@ class HostVars(dict[str, Any]):
 
 def action(module: Any, **arguments: Any) -> Any:
     plugin = object.__new__(module.ActionModule)
-    plugin._task = SimpleNamespace(args=arguments)
+    plugin._task = SimpleNamespace(args=arguments, delegate_to=None)
     plugin._templar = SimpleNamespace(template=lambda value: f"rendered {value}")
     return plugin
 
