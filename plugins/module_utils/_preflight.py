@@ -17,7 +17,7 @@ from ._validate import Problem
 TIER_ROLES = {"edge": ("traefik",), "app": ("pgbouncer", "odoo"), "database": ("etcd", "postgresql"), "cache": ("redis",)}
 """Which roles a tier's hosts run."""
 
-SET_BY_ROLES = frozenset({"berth_plan", "berth_images"})
+SET_BY_ROLES = frozenset({"berth_plan", "images_references"})
 """Facts that roles and playbooks of the collection set; a second run in one play sees them as variables."""
 
 UNREACHABLE_REMEDY = "try: ansible {host} -m ansible.builtin.ping -b"

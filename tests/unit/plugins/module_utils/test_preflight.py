@@ -192,6 +192,15 @@ def test_a_person_need_not_give_what_a_role_requires_beyond_instances_and_secret
             assert required <= given.get(role, set()), role
 
 
+def test_facts_that_roles_set_are_no_mistyped_variables() -> None:
+    """A second run in one play sees them among the host's variables."""
+    facts = set()
+    for path in COLLECTION.glob("roles/*/tasks/*.yml"):
+        for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            facts |= set(task.get("ansible.builtin.set_fact", {})) - {"cacheable"}
+    assert {fact for fact in facts if not fact.startswith("__")} <= _preflight.SET_BY_ROLES
+
+
 def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
     known = {name for options in SPECIFICATIONS.values() for name in options}
     text = (COLLECTION / "plugins/module_utils/_sizing.py").read_text(encoding="utf-8")
