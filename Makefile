@@ -56,8 +56,8 @@ molecule: bootstrap setup ## Every Molecule scenario
 	@python tests/run.py molecule
 molecule-%: bootstrap setup ## One scenario, as in: make molecule-default
 	@python tests/run.py molecule:$*
-bench-converge: setup ## Time converging the demo: no-op, one setting changed; five runs, medians
-	@python tests/bench/converge.py
+bench-converge: setup ## Time converging the demo: no-op, one setting changed; five runs, medians; BENCH=--help lists more
+	@python tests/bench/converge.py $(BENCH)
 
 ##@ Tidy up
 .PHONY: clean

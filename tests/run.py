@@ -84,7 +84,7 @@ def scripts() -> tuple[str, ...]:
     return tuple(
         name
         for name in tracked()
-        if (ROOT / name).open("rb").readline(64).startswith((b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash"))
+        if name.endswith(".sh") or (ROOT / name).open("rb").readline(64).startswith((b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash"))
     )
 
 

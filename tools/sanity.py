@@ -6,6 +6,9 @@
 ansible-test wants the collection at ansible_collections/berth/odoo in a git repository and follows no symbolic links. It hands pip neither
 the environment nor HOME's usual configuration, and fetches get-pip.py; this program gives it a HOME that has both, .cache/sanity/home,
 where its virtual environments stay between runs.
+
+Only what users get is tested, and tests/sanity: the rules are about code that Ansible loads (no name `_`, no subprocess, its own docstrings),
+not about programs and tests of our own, which ruff, mypy and shellcheck read.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import ast
 import configparser
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +36,8 @@ def pip_configuration() -> configparser.RawConfigParser:
     configuration = configparser.RawConfigParser()
     # Lines are section.key='value'; those of the environment, section ":env:", come first there but win in pip.
     for line in sorted(listing.splitlines(), key=lambda line: line.startswith(":env:")):
-        name, _, value = line.partition("=")
-        section, _, key = name.rpartition(".")
+        name, value = line.split("=", 1)
+        section, key = name.rsplit(".", 1)
         section = "global" if section == ":env:" else section
         if not configuration.has_section(section):
             configuration.add_section(section)
@@ -44,6 +48,11 @@ def pip_configuration() -> configparser.RawConfigParser:
 def main() -> int:
     """Prepare the copy and HOME, run the tests."""
     subprocess.run([ROOT / "tools/export", COPY], check=True)
+    for entry in (COPY / "molecule", COPY / "tools", *COPY.glob("tests/*")):
+        if entry.is_dir() and entry.name != "sanity":
+            shutil.rmtree(entry)
+    for program in COPY.glob("tests/*.py"):
+        program.unlink()
     for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
         subprocess.run(command, cwd=COPY, check=True)
 
