@@ -59,7 +59,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("compose_project: 'request' is internal and cannot be set")
         files = arguments.get("files") or []
         if isinstance(files, (list, tuple)):
-            arguments["files"] = [self._one_or_many_reloads(item, index) for index, item in enumerate(files)]
+            arguments["files"] = [self._file_arguments(item, index) for index, item in enumerate(files)]
         arguments.update({name: arguments.get(name) or {} for name in ("override",)})
         arguments.update({name: arguments.get(name) or [] for name in ("directories",)})
         validated = ArgumentSpecValidator(ARGUMENT_SPEC).validate(arguments)
@@ -76,15 +76,16 @@ class ActionModule(ActionBase):
         return parameters
 
     @staticmethod
-    def _one_or_many_reloads(item: Any, index: int) -> Any:
+    def _file_arguments(item: Any, index: int) -> Any:
+        """Return one entry of files in the form of the spec. Checked here, because the spec would print a wrong content."""
         if not isinstance(item, Mapping):
-            raise AnsibleActionFail(f"compose_project: files[{index}] must be a mapping, not {type(item).__name__}")
+            raise AnsibleActionFail(f"compose_project: files[{index}] must be a mapping with dest and content, template or src")
         item = dict(item)
         content = item.get("content")
-        if content is not None and not isinstance(content, str):
+        if isinstance(content, (Mapping, list, tuple, bool)):  # numbers are text that Ansible has taken for numbers
+            kind = "a mapping" if isinstance(content, Mapping) else "a boolean" if isinstance(content, bool) else "a list"
             raise AnsibleActionFail(
-                f"compose_project: files[{index}].content (dest {item.get('dest')}) must be text, not {type(content).__name__}; "
-                "put it through to_json or to_nice_yaml"
+                f"compose_project: files[{index}].content (dest {item.get('dest')}) must be text, not {kind}; put it through to_json or to_nice_yaml"
             )
         if isinstance(item.get("reload"), Mapping):
             item["reload"] = [item["reload"]]

@@ -163,6 +163,11 @@ def _pairs_to_mapping(value: Any) -> Any:
     return value
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    """Return pairs in either notation as a mapping."""
+    return dict(_pairs_to_mapping(value) or {})
+
+
 def normalise(definition: Any, what: str = "definition") -> dict[str, Any]:
     """Return a definition in one notation: sections are mappings, environment and labels are mappings of text.
 
@@ -218,9 +223,15 @@ def check_definition(definition: Mapping[str, Any], files: Sequence[ManagedFile]
         if own:
             problems.append(f"{where}.labels sets {', '.join(own)}, which compose_project sets itself")
     for item in files:
-        for service in (*item.services, *(reload.service for reload in item.reloads)):
-            if service not in services:
-                problems.append(f"files: {item.dest} names the service '{service}', which the definition does not have")
+        named = {*item.services, *(reload.service for reload in item.reloads)}
+        problems.extend(
+            f"files: {item.dest} names the service '{name}', which the definition does not have" for name in sorted(named - set(services))
+        )
+        problems.extend(
+            f"files: {item.dest} reloads the service '{reload.service}', which has profiles and so is not running"
+            for reload in item.reloads
+            if reload.service in services and not is_active(services[reload.service] or {})
+        )
     problems.extend(f"{path} contains a NUL character" for path in _with_nul(definition, "definition"))
     if problems:
         raise DefinitionError("\n".join(problems))
@@ -341,14 +352,39 @@ def service_networks(service: Mapping[str, Any]) -> list[str]:
 
 
 def network_names(definition: Mapping[str, Any], project: str) -> dict[str, str]:
-    """Return the real name of each network that the active services use, by its key in the definition."""
+    """Return the real name of each network that services use, one-shot ones included, by its key in the definition."""
     declared = definition.get("networks") or {}
-    used = {key for service in (definition.get("services") or {}).values() if is_active(service) for key in service_networks(service)}
+    used = {key for service in (definition.get("services") or {}).values() for key in service_networks(service)}
     names = {}
     for key in sorted(used):
         entry = declared.get(key) or {}
         names[key] = str(entry.get("name") or (key if entry.get("external") else f"{project}_{key}"))
     return names
+
+
+def mounted_directories(definition: Mapping[str, Any], project_dir: str) -> set[str]:
+    """Return the directories of the project that a service mounts, relative to it.
+
+    A container keeps a removed directory mounted and never sees one that is made anew under its name.
+    """
+    found = set()
+    for service in (definition.get("services") or {}).values():
+        for source in _mount_sources(service):
+            for root in ("./", f"{project_dir}/"):
+                if source.startswith(root):
+                    found.add(source.removeprefix(root).rstrip("/"))
+    return found
+
+
+def network_hashes(key: bytes, definition: Mapping[str, Any], project: str) -> dict[str, str]:
+    """Return the digest of each network that belongs to the project itself, by its real name.
+
+    Compose 2.26 leaves an existing network as it is when its definition changes; the digest tells that it did.
+    """
+    declared = definition.get("networks") or {}
+    names = network_names(definition, project)
+    own = {key_name: declared.get(key_name) or {} for key_name in names}
+    return {names[name]: digest(key, entry) for name, entry in own.items() if not entry.get("external")}
 
 
 def external_networks(definition: Mapping[str, Any], project: str) -> list[str]:
@@ -381,7 +417,8 @@ def _scalar(value: Any) -> str:
         text = repr(value + 0)  # + 0 turns subclasses of int and float, as Ansible makes them, into plain ones
         if "n" in text:  # inf, nan
             raise DefinitionError(f"{text} is not a number that Compose understands")
-        return text
+        mantissa, exponent, power = text.partition("e")  # YAML 1.1 takes 1e-06 for a text and 1.0e-06 for a number
+        return f"{mantissa}.0e{power}" if exponent and "." not in mantissa else text
     text = str(value)
     if _PLAIN_YAML.fullmatch(text) and text.lower() not in _YAML_WORDS:
         return text
@@ -433,6 +470,7 @@ def compose_file(
     definition: Mapping[str, Any],
     inputs: Mapping[str, Mapping[str, str]],
     hashes: Mapping[str, str],
+    networks: Mapping[str, str],
 ) -> str:
     """Return the text of compose.yml: the definition, escaped, with our labels on every service and own network.
 
@@ -441,21 +479,25 @@ def compose_file(
         definition: Merged, normalised definition.
         inputs: For each service its input digests.
         hashes: For each service the digest of them all.
+        networks: For each network of the project itself, by its real name, the digest of its definition.
     """
+    owned = {LABEL_MANAGED: "true", LABEL_PROJECT: name}
     services = {}
     for service_name, service in definition["services"].items():
-        labels = {
-            **(service.get("labels") or {}),
-            LABEL_MANAGED: "true",
-            LABEL_PROJECT: name,
-            LABEL_HASH: hashes[service_name],
-            LABEL_INPUTS: json.dumps(inputs[service_name], sort_keys=True, separators=(",", ":")),
-        }
-        services[service_name] = {"pull_policy": "never", **service, "labels": labels}
+        record = json.dumps(inputs[service_name], sort_keys=True, separators=(",", ":"))
+        labels = {**(service.get("labels") or {}), **owned, LABEL_HASH: hashes[service_name], LABEL_INPUTS: record}
+        services[service_name] = {**service, "pull_policy": "never", "labels": labels}
     document: dict[str, Any] = {"name": name, "services": services}
-    for section in ("networks", "volumes"):
-        if definition.get(section):
-            document[section] = definition[section]
+    declared = {**(definition.get("networks") or {})}
+    for key, real_name in network_names(definition, name).items():
+        if real_name in networks:
+            entry = declared.get(key) or {}
+            labels = {**_mapping(entry.get("labels")), **owned, LABEL_HASH: networks[real_name]}
+            declared[key] = {**entry, "labels": labels}
+    if declared:
+        document["networks"] = declared
+    if definition.get("volumes"):
+        document["volumes"] = definition["volumes"]
     return COMPOSE_HEADER + to_yaml(escape(document))
 
 
@@ -502,7 +544,7 @@ def service_inputs(
     """
     service = definition["services"][name]
     networks, volumes = definition.get("networks") or {}, definition.get("volumes") or {}
-    used_volumes = sorted(volume for volume in _named_volumes(service) if volume in volumes)
+    used_volumes = sorted(volume for volume in _mount_sources(service) if volume in volumes)
     extra: dict[str, Any] = {
         "image": image_id,
         "networks": {net: networks.get(net) for net in service_networks(service) if net in networks},
@@ -517,7 +559,7 @@ def service_inputs(
     return {part: value[:16] for part, value in inputs.items()}
 
 
-def _named_volumes(service: Mapping[str, Any]) -> Iterable[str]:
+def _mount_sources(service: Mapping[str, Any]) -> Iterable[str]:
     for mount in service.get("volumes") or []:
         if isinstance(mount, Mapping):
             yield str(mount.get("source", ""))
@@ -658,7 +700,7 @@ def _plan_service(
     if len(own) != count:
         return ServicePlan(STARTED, [f"{len(own)} containers, {count} wanted"], "up")
     plans = [_plan_state(item, one_shot) for item in own]
-    order = ("up", "restart", "unpause", "wait", "none")
+    order = ("force", "up", "restart", "unpause", "wait", "none")
     return min(plans, key=lambda plan: order.index(plan.how))
 
 
@@ -698,6 +740,9 @@ def _follow_dependencies(services: Mapping[str, Any], plans: dict[str, ServicePl
             elif leaders and plan.how not in ("up", "restart"):
                 plans[name] = ServicePlan(STARTED, [f"restarted together with {', '.join(leaders)}"], "restart")
                 changed = True
+
+
+CRASH_LOOP_RESTARTS = 3
 
 
 def judge(inspected: Mapping[str, Any], *, one_shot: bool, looping: bool) -> str:
@@ -744,7 +789,12 @@ def health_allowance(inspected: Mapping[str, Any]) -> float:
 
 # --- explaining failures ------------------------------------------------------------------------------------------------
 
-_PROGRESS = re.compile(r"^ ?(?:Container|Network|Volume|Image|Service) \S+ +\w+ *$")
+# " Container odoo-web-1  Started"; newer releases put one space between name and state.
+_PROGRESS = re.compile(r"^ (?:Container|Network|Volume|Image|Service) \S+ {1,2}\S")
+_DAEMON = re.compile(r"^(?:Error response from daemon: |failed to create task for container: |failed to create shim task: )+")
+_CANNOT_START = re.compile(
+    r"(?:OCI runtime create failed: )?runc create failed: unable to start container process: (?P<why>.*?)(?:: unknown)?$"
+)
 _PORT_TAKEN = (
     re.compile(r"Bind for (?P<address>\S*):(?P<port>\d+) failed: port is already allocated"),
     re.compile(r"listen (?:tcp|udp)[46]? (?P<address>\S*):(?P<port>\d+): bind: address already in use"),
@@ -776,8 +826,27 @@ def compose_missing(stderr: str) -> bool:
 
 def compose_error(stderr: str) -> str:
     """Return what Compose complained about, without its progress lines; empty when it said nothing else."""
-    lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not _PROGRESS.match(line)]
+    lines = [daemon_words(line) for line in stderr.splitlines() if line.strip() and not _PROGRESS.match(line)]
     return "\n".join(lines[-5:])
+
+
+def daemon_words(text: str) -> str:
+    """Return a message of the daemon without the names of the layers it came through."""
+    text = _DAEMON.sub("", text.strip())
+    match = _CANNOT_START.search(text)
+    return f"cannot start: {match['why']}" if match else text
+
+
+def probe_command(test: Sequence[str]) -> list[str]:
+    """Return the command of a health check as Docker stores it; empty when there is none.
+
+    Source: the Healthcheck object of https://docs.docker.com/reference/api/engine/version/v1.44/
+    """
+    if test[:1] == ["CMD"]:
+        return list(test[1:])
+    if test[:1] == ["CMD-SHELL"]:
+        return ["/bin/sh", "-c", *test[1:]]
+    return []
 
 
 def exit_reason(code: int, oom_killed: bool) -> str:
@@ -801,11 +870,11 @@ def failure_reason(inspected: Mapping[str, Any], one_shot: bool) -> str | None:
     status = state.get("Status")
     code, oom_killed = int(state.get("ExitCode") or 0), bool(state.get("OOMKilled"))
     if status == "created":
-        return state.get("Error") or None
+        return daemon_words(state.get("Error") or "") or None
     if status == "exited":
-        return None if one_shot and code == 0 else state.get("Error") or exit_reason(code, oom_killed)
+        return None if one_shot and code == 0 else daemon_words(state.get("Error") or "") or exit_reason(code, oom_killed)
     restarts = int(inspected.get("RestartCount") or 0)
-    if status == "restarting" or (status == "running" and restarts >= 1 and code):
+    if status == "restarting":
         return f"{exit_reason(code, oom_killed)} and was restarted {restarts} times"
     health = state.get("Health") or {}
     if health.get("Status") in ("unhealthy", "starting"):
@@ -815,7 +884,9 @@ def failure_reason(inspected: Mapping[str, Any], one_shot: bool) -> str | None:
         if not last:
             return f"{judged}: its health check has not run yet"
         return f"{judged}: its health check ended with exit code {last.get('ExitCode')}" + (f": {words}" if words else "")
-    return None if status == "running" else f"is {status}"
+    if status == "running":  # its last exit code is forgotten as soon as it runs again
+        return f"ends again and again, it was restarted {restarts} times" if restarts >= CRASH_LOOP_RESTARTS else None
+    return f"is {status}"
 
 
 def failure_message(project: str, failures: Sequence[Mapping[str, Any]], problem: str, waiting: Sequence[str] = ()) -> str:
@@ -859,30 +930,34 @@ def listening_inodes(proc_net_tcp: str, port: int) -> set[str]:
 
 # --- never showing secrets ----------------------------------------------------------------------------------------------
 
-SHORTEST_SECRET = 6
-_ASSIGNMENT = re.compile(r"^[^=:]{1,80}[=:]\s*(?P<value>\S.*?)\s*,?$")
+SHORTEST_SECRET = 4
+_ASSIGNMENT = re.compile(r"^(?P<name>[^=:]{1,80})[=:]\s*(?P<value>\S.*?)\s*,?$")
+_SECRET_NAME = re.compile(r"pass|secret|token|key|pwd|credential", re.IGNORECASE)
+_WORD_BORDER = re.compile(r"[\s\"'=:,;@{}\[\]]+")
 
 
 def secret_words(contents: Iterable[bytes]) -> list[str]:
-    """Return the texts of sensitive files that must not appear in a container's log lines which we show.
+    """Return the texts of sensitive files that must not appear in what a container says when we show that.
 
-    Whole lines, the values of ``name = value`` lines, and single words that mix kinds of characters. Plain words, numbers and
-    paths stay readable: a configuration file with one password in it is sensitive as a whole, and hiding every "localhost"
-    would make the log useless.
+    Values of names that sound like a secret, and otherwise whole lines, values and single words that mix kinds of characters.
+    Plain words, numbers and paths stay readable: a configuration file with one password in it is sensitive as a whole, and
+    hiding every "localhost" would make the log useless.
     """
     found: set[str] = set()
     for content in contents:
         for raw in content.decode("utf-8", "replace").splitlines():
             line = raw.strip()
             match = _ASSIGNMENT.match(line)
-            values = [match["value"].strip("\"'")] if match else []
-            for candidate in [line, *values, *re.split(r"[\s\"'=:,;@{}\[\]]+", line)]:
-                if len(candidate) >= SHORTEST_SECRET and _looks_secret(candidate):
-                    found.add(candidate)
-    return sorted(found, key=len, reverse=True)
+            value = match["value"].strip("\"'") if match else ""
+            if match and _SECRET_NAME.search(match["name"]) and len(value) >= SHORTEST_SECRET:
+                found.add(value)
+            candidates = [line, value, *_WORD_BORDER.split(line)]
+            found.update(text for text in candidates if len(text) >= SHORTEST_SECRET and _looks_secret(text))
+    return sorted(found, key=lambda text: (-len(text), text))
 
 
 def _looks_secret(text: str) -> bool:
+    """Tell whether a text mixes kinds of characters, as passwords do and plain words, numbers and paths do not."""
     if text.startswith(("/", "#")):
         return False
     kinds = (str.islower, str.isupper, str.isdigit, lambda char: not char.isalnum() and char not in " ._-")

@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from ansible_collections.berth.odoo.plugins.module_utils._compose import DataDirectory, ManagedFile
@@ -169,10 +169,10 @@ class ProjectDirectory:
             finally:
                 os.close(current)
 
-    def exists(self) -> bool:
-        """Tell whether the project directory is there."""
+    def exists(self, dest: str) -> bool:
+        """Tell whether a directory of the project is there."""
         try:
-            with opened_directory(self.path):
+            with self._parent(f"{dest}/."):
                 return True
         except FileNotFoundError:
             return False
@@ -242,19 +242,21 @@ class ProjectDirectory:
                 raise
             os.fsync(parent)
 
-    def remove(self, dest: str) -> bool:
-        """Remove a file and the directories above it that became empty; tell whether the file was there."""
-        removed = False
+    def remove(self, dest: str, keep: Collection[str] = ()) -> None:
+        """Remove a file and the directories above it that became empty.
+
+        Args:
+            dest: The file; it need not be there.
+            keep: Directories that stay although they are empty.
+        """
         with contextlib.suppress(FileNotFoundError), self._parent(dest) as (parent, name):
             for victim in (_temporary_name(name), name):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(victim, dir_fd=parent)
-                    removed = removed or victim == name
             os.fsync(parent)
         directory = dest.rpartition("/")[0]
-        while directory and self._remove_directory(directory):
+        while directory and directory not in keep and self._remove_directory(directory):
             directory = directory.rpartition("/")[0]
-        return removed
 
     def _remove_directory(self, dest: str) -> bool:
         try:

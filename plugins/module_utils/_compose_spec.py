@@ -10,7 +10,7 @@ from typing import Any
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "base_dir": {"type": "str", "default": "/opt/berth"},
-    "state": {"type": "str", "choices": ["present", "stopped", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "prepared", "stopped", "absent"], "default": "present"},
     "definition": {"type": "dict"},
     "override": {"type": "dict", "default": {}},
     "files": {

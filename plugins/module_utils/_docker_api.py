@@ -25,7 +25,7 @@ NEWEST_API = (1, 44)
 DEFAULT_SOCKET = "/run/docker.sock"
 
 
-class DockerUnavailable(Exception):  # noqa: N818 - the name says what is the matter, and "Error" is the one below
+class DockerUnavailable(Exception):
     """The daemon cannot be reached: not installed, not running, or no permission on its socket."""
 
 
@@ -219,9 +219,7 @@ class DockerClient:
         """
         path = f"/containers/{quote(container_id)}/logs"
         try:
-            status, content_type, body = self._request(
-                "GET", path, None, {"stdout": True, "stderr": True, "tail": tail}
-            )
+            status, content_type, body = self._request("GET", path, None, {"stdout": True, "stderr": True, "tail": tail})
         except DockerUnavailable as error:
             return f"(no logs: {error})"
         if status >= http.client.BAD_REQUEST:

@@ -50,11 +50,13 @@ options:
   state:
     description:
       - V(present) makes files, containers and health as wanted.
+      - V(prepared) makes the files as wanted and touches no container, so that something can be done between the two, such as migrating a
+        database. RV(services) says what V(present) would do then.
       - V(stopped) makes the files as wanted and stops the containers.
       - V(absent) removes the containers, the project's own networks and every file this module wrote. Named volumes, O(directories) and files that
         this module did not write stay.
     type: str
-    choices: [present, stopped, absent]
+    choices: [present, prepared, stopped, absent]
     default: present
   definition:
     description:
@@ -290,44 +292,33 @@ import base64
 import json
 import os
 import zlib
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.berth.odoo.plugins.module_utils._compose_files import HostError
-from ansible_collections.berth.odoo.plugins.module_utils._compose_host import ConvergeError, Project, Request
+from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request, execute
 from ansible_collections.berth.odoo.plugins.module_utils._compose_spec import ARGUMENT_SPEC
-from ansible_collections.berth.odoo.plugins.module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+from ansible_collections.berth.odoo.plugins.module_utils._docker_api import DockerClient
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     # What Ansible would return as the invocation holds the whole request; this is what may be shown of it.
-    shown = {"invocation": {"module_args": {"name": module.params["name"], "state": module.params["state"]}}}
+    shown: dict[str, Any] = {"invocation": {"module_args": {"name": module.params["name"], "state": module.params["state"]}}}
     if not module.params["request"]:
         module.fail_json("compose_project was run without its action plugin; call it as berth.odoo.compose_project", **shown)
     if os.geteuid() != 0:
         module.fail_json("compose_project needs root on the host: set become: true for the play or the task", **shown)
     request = Request.from_dict(json.loads(zlib.decompress(base64.b64decode(module.params["request"]))))
-    shown["project_dir"] = request.project_dir
     with DockerClient() as docker:
-        project = Project(request, docker, module.check_mode)
-        try:
-            outcome = project.run()
-        except (HostError, DockerError) as error:
-            module.fail_json(str(error), **shown)
-        except ConvergeError as error:
-            module.fail_json(str(error), failures=error.failures, **shown, **project.outcome.to_dict())
-        except DockerUnavailable as error:
-            module.fail_json(
-                f"{error}. Install Docker with the role berth.odoo.docker, or on Debian: apt-get install docker.io docker-cli "
-                "docker-compose. If it is installed, look at: systemctl status docker",
-                **shown,
-            )
-    for warning in outcome.warnings:
+        result = execute(request, docker, module.check_mode)
+    for warning in result.pop("warnings"):
         module.warn(warning)
-    if module._diff and outcome.diff:
-        shown["diff"] = outcome.diff
-    module.exit_json(**shown, **outcome.to_dict())
+    if not module._diff:
+        del result["diff"]
+    if result.get("failed"):
+        module.fail_json(**shown, **result)
+    module.exit_json(**shown, **result)
 
 
 if __name__ == "__main__":
