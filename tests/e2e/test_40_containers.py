@@ -108,17 +108,17 @@ def test_no_secret_in(lab: Lab, host: Host, place: str, command: str) -> None:
     assert leaks(lab.secrets(), text) == []
 
 
-def test_the_search_for_secrets_finds_them_where_they_belong(lab: Lab, host: Host) -> None:
-    """Or the tests above would prove nothing."""
+def test_the_search_for_secrets_finds_one_where_it_belongs(lab: Lab, host: Host) -> None:
+    """Or the tests above would prove nothing. The other servers keep verifiers and no passwords."""
     found = leaks(lab.secrets(), host.run("find /opt/berth -path '*/secrets/*' -type f -exec cat {} +"))
-    assert {"odoo_instance_secrets.main.db_password", "odoo_instance_secrets.main.redis_password"} <= set(found)
+    assert "odoo_instance_secrets.main.db_password" in found
 
 
 def test_secrets_on_disk_belong_to_their_service_alone(host: Host) -> None:
     """Root's, or those of the service's own user; nobody else may read them, and the service may not write them."""
     users = {container.facts["Config"]["User"].split(":")[0] for container in host.containers().values()}
     lines = host.run("find /opt/berth -path '*/secrets*' -printf '%y %U %m %p\\n'").splitlines()
-    assert len([line for line in lines if line.startswith("f")]) >= 4
+    assert len([line for line in lines if line.startswith("f")]) >= 3
     wrong = [
         line
         for kind, user, mode, line in ((*line.split()[:3], line) for line in lines)

@@ -253,7 +253,7 @@ def _secrets(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def encodings(secret: str) -> set[str]:
-    """The forms in which a secret could be lying around: as it is, escaped for JSON, YAML, shell, Compose or a URL, in base64."""
+    """The forms in which a secret could be lying around: escaped for JSON, YAML, Python, shell, Compose, libpq or a URL, in base64."""
     quoted_json = json.dumps(secret)[1:-1]
     return {
         secret,
@@ -262,7 +262,10 @@ def encodings(secret: str) -> set[str]:
         secret.replace("'", "''"),
         secret.replace("$", "$$"),
         quoted_json.replace("$", "$$"),
+        repr(secret)[1:-1],
+        secret.replace("\\", "\\\\"),
         secret.replace("\\", "\\\\").replace("'", "\\'"),
+        secret.replace("\\", "\\\\").replace(":", "\\:"),
         shlex.quote(secret),
         urllib.parse.quote(secret),
         urllib.parse.quote(secret, safe=""),
