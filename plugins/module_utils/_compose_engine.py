@@ -342,10 +342,17 @@ class Engine:
         """Run one reload; return what went wrong, empty when nothing did."""
         try:
             if entry.signal:
-                self.docker.post(f"/containers/{item.id}/kill", signal=entry.signal)
+                # Not Docker's own kill: any signal sent through it marks the container as stopped by hand, and with
+                # "unless-stopped" it then stays down after the next reboot (measured on Docker 26).
+                process = self.docker.get(f"/containers/{item.id}/json")["State"]["Pid"]
+                if not process:
+                    return "the container has stopped"
+                os.kill(process, signal.Signals[f"SIG{entry.signal.removeprefix('SIG')}"])
                 return ""
             result = self.docker.exec(item.id, entry.command)
-        except (DockerError, DockerUnavailable) as error:
+        except KeyError:
+            return f"there is no signal {entry.signal}"
+        except (DockerError, DockerUnavailable, ProcessLookupError) as error:
             return str(error)
         if result.rc:
             return self._masked(f"exit code {result.rc}: {(result.stderr.strip() or result.stdout.strip())[-1000:]}")
