@@ -192,11 +192,14 @@ class ProjectDirectory:
             if error.errno == errno.ELOOP:
                 raise HostError(f"{self.path}/{dest} is a symbolic link, a file was expected: move it away") from error
             raise
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(stream.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise HostError(f"{self.path}/{dest} is not a regular file: move it away")
-            return FileState(stream.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+            with os.fdopen(os.dup(descriptor), "rb") as stream:
+                return FileState(stream.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        finally:
+            os.close(descriptor)
 
     def directory_matches(self, dest: str, group: int, mode: int) -> bool:
         """Tell whether a directory of the project exists with the wanted group and mode (owner: root)."""

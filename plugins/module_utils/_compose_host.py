@@ -286,8 +286,8 @@ class Project:
         if not self.check:
             if self.outcome.changed or (work.by_how("wait") and request.state == "present"):
                 self._apply(work, own)
-            elif self.manifest.files != _manifest_files(request.files):  # a reload command changed, nothing else
-                self.manifest.files = _manifest_files(request.files)
+            elif self.manifest.files != self._remembered_files(work):  # a reload command changed, nothing else
+                self.manifest.files = self._remembered_files(work)
                 self._write_manifest(self.manifest)
 
     def _forced(self, edited: set[str], own: Sequence[Container]) -> dict[str, str]:
@@ -381,7 +381,7 @@ class Project:
                 else self.engine.missing_networks()
             )
         acts = any(plan.how not in ("none", "wait") for plan in work.plans.values())
-        touches_files = bool(work.write or work.compose_yml or work.stale or work.layout or outcome.directories)
+        touches_files = bool(work.write or work.compose_yml or outcome.files["removed"] or work.layout or outcome.directories)
         if self.request.state == "prepared":  # its services say what a run with state present would do
             outcome.changed = touches_files or bool(outcome.networks)
         else:
@@ -404,16 +404,13 @@ class Project:
         for dest in work.stale:
             self.directory.remove(dest, keep=mounted)
 
-        manifest.files = _manifest_files(self.request.files)
+        manifest.files = self._remembered_files(work)
         if self.request.state == "stopped":
             if work.by_how("stop"):
                 self.engine.stop_all()
             self._write_manifest(manifest)
             return
         if self.request.state == "prepared":
-            # The reload of a removed file is known from here only; it is still to be done.
-            owed = {dest: entries for dest, entries in self.manifest.files.items() if dest in work.stale and entries and work.reloads}
-            manifest.files.update(owed)
             for name in self.outcome.networks:
                 self.engine.create_network(name)
             self._write_manifest(manifest)
@@ -429,6 +426,14 @@ class Project:
             if not compose.is_oneoff(item)
         }
         self._write_manifest(manifest)
+
+    def _remembered_files(self, work: Work) -> dict[str, list[dict[str, Any]]]:
+        """Return what the manifest says about files at the end of a run."""
+        remembered = _manifest_files(self.request.files)
+        if self.request.state == "prepared" and work.reloads:
+            # The reload of a removed file is known from the manifest only, and still to be done.
+            remembered.update({dest: self.manifest.files[dest] for dest in work.stale if self.manifest.files[dest]})
+        return remembered
 
     def _begin(self, work: Work) -> Manifest:
         """Write down what is about to happen, so that the next run knows it if this one does not come to its end."""

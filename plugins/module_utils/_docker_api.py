@@ -235,23 +235,27 @@ class DockerClient:
         return json.loads(answer) if answer.strip() else None
 
     def _request(self, method: str, path: str, body: Any, query: dict[str, Any]) -> tuple[int, str, bytes]:
-        """Send one request on the kept connection; once more on a new one when the daemon had closed it meanwhile."""
+        """Send one request.
+
+        Reading uses the kept connection, and a new one when the daemon had closed it meanwhile. Everything else gets a new
+        connection, so that it never has to be guessed whether a request that got no answer was carried out.
+        """
         url = self._versioned(path) + _query_string(query)
         payload = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if payload is not None else {}
-        for fresh in (self._connection is None, True):
-            if self._connection is None:
-                self._connection = _UnixConnection(self.socket_path, self.timeout)
+        if method != "GET":
+            self.close()
+        while True:
+            kept = self._connection
+            connection = self._connection = kept or _UnixConnection(self.socket_path, self.timeout)
             try:
-                self._connection.request(method, url, payload, headers)
-                response = self._connection.getresponse()
+                connection.request(method, url, payload, headers)
+                response = connection.getresponse()
                 return response.status, response.getheader("Content-Type") or "", response.read()
             except (http.client.HTTPException, OSError) as error:
                 self.close()
-                stale = isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError))
-                if fresh or not stale:
+                if kept is None or isinstance(error, TimeoutError):
                     raise DockerUnavailable(f"no answer from {self.socket_path} to {method} {path}: {error}") from error
-        raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _versioned(self, path: str) -> str:
         """Put the API version in front of a path, asking the daemon once which it speaks."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import BASE, IMAGE, NAME, ROOT, Bench, service, services, text
+from ansible_collections.berth.odoo.tests.compose_project.conftest import BASE, IMAGE, NAME, ROOT, Bench, service, services, text
 
 AWKWARD = """ $HOME ${x:-y} $$ % %s " ' {{ a }} {% b %} {# c #} # \\ \\n & ; | < > * ~ `id` é 中 🚢 """
 

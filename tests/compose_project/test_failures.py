@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from conftest import BASE, IMAGE, NAME, ROOT, Bench, service, services, text
-
+from ansible_collections.berth.odoo.tests.compose_project.conftest import BASE, IMAGE, NAME, ROOT, Bench, service, services, text
 from ansible_collections.berth.odoo.tests.support.lab import leaks, wait_for
 
 KILL_BEFORE_UP = """#!/bin/sh
