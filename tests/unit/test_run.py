@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.berth.odoo.tests import run
+from ansible_collections.berth.odoo.tests.support.lab import wait_for
 
 
 def python(name: str, code: str, timeout: int = 30) -> run.Step:
@@ -55,8 +56,15 @@ def test_a_step_that_hangs_is_stopped_with_its_children(
     assert code == 1
     assert "one:hangs did not end within 2 s" in out
     stat = Path("/proc", note.read_text(), "stat")
-    # Whoever adopts orphans here may not have collected it yet; then it is a zombie.
-    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def gone() -> bool:
+        try:
+            # Whoever adopts orphans here may not have collected it yet; then it is a zombie.
+            return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_for("the end of the child", gone, seconds=30)
 
 
 def test_a_lab_is_removed_after_success_failure_and_interruption(
