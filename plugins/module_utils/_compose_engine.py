@@ -342,20 +342,30 @@ class Engine:
         """Run one reload; return what went wrong, empty when nothing did."""
         try:
             if entry.signal:
-                # Not Docker's own kill: any signal sent through it marks the container as stopped by hand, and with
-                # "unless-stopped" it then stays down after the next reboot (measured on Docker 26).
-                process = self.docker.get(f"/containers/{item.id}/json")["State"]["Pid"]
-                if not process:
-                    return "the container has stopped"
-                os.kill(process, signal.Signals[f"SIG{entry.signal.removeprefix('SIG')}"])
-                return ""
+                return self._send_signal(entry.signal, item)
             result = self.docker.exec(item.id, entry.command)
-        except KeyError:
-            return f"there is no signal {entry.signal}"
-        except (DockerError, DockerUnavailable, ProcessLookupError) as error:
+        except (DockerError, DockerUnavailable) as error:
             return str(error)
         if result.rc:
             return self._masked(f"exit code {result.rc}: {(result.stderr.strip() or result.stdout.strip())[-1000:]}")
+        return ""
+
+    def _send_signal(self, name: str, item: Container) -> str:
+        """Send a signal to a container's first process; return what went wrong, empty when nothing did.
+
+        Not through Docker's own kill: any signal sent through it marks the container as stopped by hand, and with
+        "unless-stopped" it then stays down after the next reboot (measured on Docker 26).
+        """
+        number = getattr(signal, f"SIG{name.removeprefix('SIG')}", None)
+        if number is None:
+            return f"there is no signal {name}"
+        process = self.docker.get(f"/containers/{item.id}/json")["State"]["Pid"]
+        try:
+            if not process:
+                raise ProcessLookupError
+            os.kill(process, number)
+        except ProcessLookupError:
+            return "the container has stopped"
         return ""
 
     # --- failing --------------------------------------------------------------------------------------------------------
