@@ -425,6 +425,11 @@ def answer_modules(request: Mapping[str, Any]) -> dict[str, Any]:
                 f"modules between two states: {listed(f'{name} ({how})' for name, how in pending.items())}. Either somebody "
                 "is installing at this moment, or an operation died. Wait, or cancel it in Odoo's Apps, then run again"
             )
+        if request["only_check"]:
+            if request["uninstall"]:
+                with environment(registry_class(state["database"])) as env:
+                    removable(env, request["uninstall"])
+            return state
         if pending:
             # Ours, and dead: we hold its lock.
             from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]

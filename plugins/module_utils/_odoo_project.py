@@ -150,6 +150,10 @@ class OdooProject:
             raise OdooError("docker has no compose plugin on this host: run the docker role first")
         return self._decode(done.returncode, stdout, stderr, "the maintenance container"), error_lines(stderr)
 
+    def runs(self, services: Sequence[str]) -> bool:
+        """Tell whether a container of one of these services runs."""
+        return bool(services) and not self._containers().keys().isdisjoint(services)
+
     @contextlib.contextmanager
     def _paused(self, services: Sequence[str]) -> Iterator[None]:
         """Stop services while something is done, then start those that ran.

@@ -168,7 +168,11 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
         "install": wrong if install else [],
         "uninstall": [] if install else wrong,
         "wait": module.params["lock_timeout"],
+        "only_check": False,
     }
+    if project.runs(module.params["pause"]):
+        # A refusal must not stop anything.
+        project.work({**request, "only_check": True}, module.params["timeout"])
     after, logged = project.work(request, module.params["timeout"], module.params["pause"])
     failures = after_problems(names, install, after)
     if failures:
