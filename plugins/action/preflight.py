@@ -122,7 +122,8 @@ def _facts(answer: Any) -> tuple[Mapping[str, Any] | None, str]:
     """Return what the host said, or why it said nothing."""
     if isinstance(answer, Mapping) and isinstance(answer.get("host"), Mapping):
         return answer["host"], ""
-    message = answer.get("msg") if isinstance(answer, Mapping) else None
+    # Where no module ran at all (sudo, Python), the reason is what the remote shell said.
+    message = (answer.get("module_stderr") or answer.get("msg")) if isinstance(answer, Mapping) else None
     kind = "unreachable" if isinstance(answer, Mapping) and answer.get("unreachable") else "could not be read"
     words = " ".join(str(message or "no answer").split()).removeprefix("Task failed: ")
     return None, f"{kind}: {words[:300]}"

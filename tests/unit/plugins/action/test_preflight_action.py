@@ -73,6 +73,10 @@ def test_what_cannot_be_rendered_is_named_and_a_secrets_reason_is_not_said() -> 
     [
         ({"unreachable": True, "msg": "no route\n to host"}, "unreachable: no route to host"),
         ({"failed": True, "msg": "Missing sudo password"}, "could not be read: Missing sudo password"),
+        (
+            {"failed": True, "msg": "deserialization failed", "module_stderr": "sudo: unknown user x\n"},
+            "could not be read: sudo: unknown user x",
+        ),
         (None, "could not be read: no answer"),
     ],
 )
