@@ -107,7 +107,10 @@ class ActionModule(ActionBase):
 
     def _make_save_dir(self, temp_dir: str) -> str:
         """Make a directory on the build host that only its login user and root can enter."""
-        made = self._low_level_execute_command(f"mktemp -d {shlex.quote(temp_dir)}/berth-build.XXXXXXXX", sudoable=False)
+        quoted = shlex.quote(temp_dir)
+        # A build takes minutes; what is a day old was left by a run that was killed.
+        clean = f"find {quoted} -maxdepth 1 -name 'berth-build.*' -user \"$(id -u)\" -mtime +0 -exec rm -rf {{}} +"
+        made = self._low_level_execute_command(f"{clean}; mktemp -d {quoted}/berth-build.XXXXXXXX", sudoable=False)
         lines = made.get("stdout", "").strip().splitlines()
         if made["rc"] != 0 or not lines:
             raise AnsibleActionFail(f"cannot make a directory in {temp_dir} on the build host: {made.get('stderr', '').strip()}")

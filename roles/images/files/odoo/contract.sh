@@ -2,7 +2,7 @@
 # What the odoo role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 48069:48069 ] || { echo "user is $(id), expected 48069:48069" >&2; exit 1; }
-[ -O /var/lib/odoo ] || { echo "/var/lib/odoo does not belong to user 48069" >&2; exit 1; }
+[ "$(stat -c %u /var/lib/odoo)" = 48069 ] || { echo "/var/lib/odoo does not belong to user 48069" >&2; exit 1; }
 command -v psql > /dev/null || { echo "psql is missing: database dumps need the PostgreSQL client" >&2; exit 1; }
 version=$(odoo --version)
 case $version in

@@ -3,7 +3,7 @@
 set -eu
 [ "$(id -u):$(id -g)" = 45432:45432 ] || { echo "user is $(id), expected 45432:45432" >&2; exit 1; }
 for directory in /var/lib/postgresql /var/run/postgresql /etc/patroni /etc/pgbackrest /var/spool/pgbackrest; do
-  [ -O "$directory" ] || { echo "$directory does not belong to user 45432" >&2; exit 1; }
+  [ "$(stat -c %u "$directory")" = 45432 ] || { echo "$directory does not belong to user 45432" >&2; exit 1; }
 done
 version=$(postgres --version)
 version=${version#"postgres (PostgreSQL) "}

@@ -2,7 +2,7 @@
 # What the redis role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 46379:46379 ] || { echo "user is $(id), expected 46379:46379" >&2; exit 1; }
-[ -O /var/lib/redis ] || { echo "/var/lib/redis does not belong to user 46379" >&2; exit 1; }
+[ "$(stat -c %u /var/lib/redis)" = 46379 ] || { echo "/var/lib/redis does not belong to user 46379" >&2; exit 1; }
 version=$(redis-server --version | sed -n 's/.* v=\([0-9.]*\) .*/\1/p')
 case $version in
   8.*) ;;

@@ -2,7 +2,7 @@
 # What the traefik role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 48443:48443 ] || { echo "user is $(id), expected 48443:48443" >&2; exit 1; }
-[ -O /var/lib/traefik ] || { echo "/var/lib/traefik does not belong to user 48443" >&2; exit 1; }
+[ "$(stat -c %u /var/lib/traefik)" = 48443 ] || { echo "/var/lib/traefik does not belong to user 48443" >&2; exit 1; }
 version=$(traefik version | sed -n 's/^Version: *//p')
 case $version in
   3.*) ;;
