@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shlex
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.berth.odoo.plugins.module_utils import _image_archive, _images
+from ansible_collections.berth.odoo.plugins.module_utils import _image_archive, _image_build, _images
 
 ARGUMENTS: dict[str, Any] = {
     "names": {"type": "list", "elements": "str", "required": True},
@@ -28,13 +27,12 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def read_contexts(directory: Path) -> dict[str, dict[str, Any]]:
-    """Return every file below a directory of Dockerfiles, as the module takes them. Raises OSError."""
+def read_contexts(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Return mode and content of every file below a directory of Dockerfiles. Raises OSError."""
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            content = base64.b64encode(path.read_bytes()).decode("ascii")
-            files[path.relative_to(directory).as_posix()] = {"mode": path.stat().st_mode & 0o777, "content": content}
+            files[path.relative_to(directory).as_posix()] = (path.stat().st_mode & 0o777, path.read_bytes())
     return files
 
 
@@ -57,7 +55,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"cannot read the build contexts in {contexts}: {error}") from error
         except _images.ImageError as error:
             raise AnsibleActionFail(str(error)) from error
-        parameters = {**{key: value for key, value in arguments.items() if value is not None}, "files": files}
+        parameters = {**{key: value for key, value in arguments.items() if value is not None}, "files": _image_build.pack_files(files)}
         if not arguments["archive_dir"]:
             result: dict[str, Any] = self._execute_module("berth.odoo.images_build", parameters, task_vars=task_vars)
             return result

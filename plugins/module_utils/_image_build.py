@@ -8,12 +8,15 @@ The command and not the API, because it knows the builder, the proxies and the c
 
 from __future__ import annotations
 
+import base64
 import difflib
+import json
 import os
 import re
 import secrets
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +85,18 @@ def last_lines(text: str) -> str:
     """The end of a command's output, without the colours of a terminal."""
     lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
     return "\n".join(lines[-ERROR_LINES:])
+
+
+def pack_files(files: Mapping[str, tuple[int, bytes]]) -> str:
+    """Return build contexts as one short string for a module's argument, which also ends in the host's journal."""
+    plain = {path: [mode, base64.b64encode(content).decode("ascii")] for path, (mode, content) in files.items()}
+    return base64.b64encode(zlib.compress(json.dumps(plain, sort_keys=True).encode(), 9)).decode("ascii")
+
+
+def unpack_files(packed: str) -> dict[str, tuple[int, bytes]]:
+    """Reverse :func:`pack_files`."""
+    plain = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return {path: (mode, base64.b64decode(content)) for path, (mode, content) in plain.items()}
 
 
 def declared_args(dockerfile: bytes) -> set[str]:

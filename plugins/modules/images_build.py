@@ -62,9 +62,9 @@ options:
     type: int
     default: 2
   files:
-    description: The build contexts. Set by the action plugin.
-    type: dict
-    default: {}
+    description: The build contexts, packed. Set by the action plugin.
+    type: str
+    default: ''
   known:
     description: Inputs' hash of each archive that is there. Set by the action plugin.
     type: dict
@@ -117,8 +117,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _image_build, _images
 from ..module_utils._image_archive import ArchiveError
 
-# Measured: the layers, caches and the archive of all six images while they are being made.
-NEEDED_BYTES = 6 << 30
+# Measured for all six images: layers, and docker save's own copy of the largest while it is archived; then the archives.
+NEEDED_BY_IMAGES = 6 << 30
+NEEDED_BY_ARCHIVES = 1 << 30
 
 
 def access_args(given: dict[str, str]) -> dict[str, str]:
@@ -137,7 +138,7 @@ def access_args(given: dict[str, str]) -> dict[str, str]:
 
 def plan(params: dict[str, Any], *, may_pull: bool) -> list[_image_build.Build]:
     """Return what each image is built from. Raises BuildError."""
-    files = {path: (item["mode"], base64.b64decode(item["content"])) for path, item in params["files"].items()}
+    files = _image_build.unpack_files(params["files"])
     given = {key: str(value) for key, value in params["build_args"].items()}
     contexts = {name: _image_build.context_of(name, files) for name in params["names"]}
     # An argument belongs to one image or another: also to one that is not built today.
@@ -216,7 +217,7 @@ def main() -> None:
             "archive_dir": {"type": "path"},
             "temp_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the directory for temporary files that are on disk
             "parallel": {"type": "int", "default": 2},
-            "files": {"type": "dict", "default": {}},
+            "files": {"type": "str", "default": ""},
             "known": {"type": "dict", "default": {}},
             "save_dir": {"type": "path"},
         },
@@ -268,7 +269,7 @@ def check_disk(directory: str, due: list[_image_build.Build]) -> None:
     root = _image_build.docker(["info", "--format", "{{.DockerRootDir}}"]).strip()
     places = []
     # An engine in another machine or container has its directory elsewhere.
-    for what, path, needed in (("images", root, NEEDED_BYTES), ("archives", directory, 0)):
+    for what, path, needed in (("images", root, NEEDED_BY_IMAGES), ("archives", directory, NEEDED_BY_ARCHIVES)):
         if Path(path).is_dir():
             space = os.statvfs(path)
             places.append((what, path, Path(path).stat().st_dev, space.f_bavail * space.f_frsize, needed))
