@@ -159,7 +159,7 @@ def add_missing(services: list[dict[str, Any]], base_dir: str) -> list[dict[str,
         try:
             with open(os.path.join(base_dir, project, MANIFEST), encoding="utf-8") as manifest:
                 wanted = json.load(manifest)["config_hashes"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # not a project, or a file such as the host's own key
             continue
         missing.extend(
             {"project": project, "service": service, "state": "missing", "health": "none"}
