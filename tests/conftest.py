@@ -31,10 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Print a line of progress now, also while output is captured."""
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def line(text: str) -> None:
-        reporter.ensure_newline()
-        reporter.write_line(f"    {text}")
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"    {text}")
 
     return line
 

@@ -118,4 +118,5 @@ def test_receive_goods(person: Person, admin: Odoo) -> None:
 
 def test_no_error_in_the_browser(person: Person) -> None:
     severe = [entry["message"] for entry in person.driver.execute("getLog", {"type": "browser"})["value"] if entry["level"] == "SEVERE"]
-    assert severe == []
+    # Debian's package leaves this library out, which has no source; Discuss wants it to blur a background.
+    assert [message for message in severe if "mail/static/lib/selfie_segmentation" not in message] == []

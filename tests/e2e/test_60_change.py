@@ -17,11 +17,11 @@ SECONDS = 20  # the most that such a change may take
 
 def test_one_setting_touches_one_container(host: Host, play: Player, visitor: Odoo) -> None:
     before = host.containers()
-    run = play("playbooks/site.yml", "--diff", variables={"odoo_web_memory_mb": 1100}).expect_success()
+    run = play("playbooks/site.yml", "--diff", variables={"odoo_limit_time_real_cron": 601}).expect_success()
     after = host.containers()
-    assert [name for name in after if after[name].identity != before[name].identity] == ["odoo-main/web"]
-    assert after["odoo-main/web"].facts["HostConfig"]["Memory"] == 1100 * 1024 * 1024
+    assert [name for name in after if after[name].identity != before[name].identity] == ["odoo-main/cron"]
+    assert "limit_time_real_cron = 601" in host.run(f"docker exec {after['odoo-main/cron'].id} cat /etc/odoo/odoo.conf")
     assert visitor.request("/web/login").status == 200
     assert run.seconds <= SECONDS, f"took {run.seconds:.1f} s, wanted {SECONDS} s or less"
     play("playbooks/site.yml").expect_success()
-    assert host.container("odoo-main/web").facts["HostConfig"]["Memory"] == before["odoo-main/web"].facts["HostConfig"]["Memory"]
+    assert "limit_time_real_cron = 600" in host.run(f"docker exec {host.container('odoo-main/cron').id} cat /etc/odoo/odoo.conf")
