@@ -8,6 +8,7 @@ Only secrets, image references and the address of a neighbour are given from out
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ ROLES: dict[str, Callable[[Host], None]] = {
 
 
 def images(host: Host) -> dict[str, str]:
-    """The images that the example of the images role has put on the host, by tier."""
+    """The images on the host, by tier."""
     lines = host.run("docker image ls --format '{{.Repository}} {{.ID}}' --no-trunc").splitlines()
     return {
         repository.removeprefix("berth/"): identifier for repository, identifier in map(str.split, lines) if repository.startswith("berth/")
@@ -117,8 +118,18 @@ def environment(lab: Lab) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def registry(lab: Lab, host: Host, play: Player) -> None:
+    """The images that the examples name, and the base that one of them builds on: what a registry would deliver."""
+    play("tests/roles/load_images.yml").expect_success()
+    base = str(host.variables["images_base_image"])
+    with subprocess.Popen(["docker", "save", base], stdout=subprocess.PIPE) as save:
+        load = subprocess.run([*host.ssh, "sudo -n docker load --quiet"], stdin=save.stdout, capture_output=True, check=False, timeout=120)
+    assert save.returncode == 0 and load.returncode == 0, load.stderr.decode()
+
+
 @pytest.mark.parametrize("role", ROLES)
-def test_role_from_its_readme(host: Host, play: Player, environment: dict[str, str], role: str) -> None:
+def test_role_from_its_readme(host: Host, play: Player, registry: None, environment: dict[str, str], role: str) -> None:
     variables = {"pgbouncer_upstream_host": "postgresql"}
     if role in TIERS:
         variables |= {f"{tier}_image": reference for tier, reference in images(host).items()}
