@@ -119,6 +119,9 @@ def lab_variables(settings: Settings, addresses: Mapping[str, str], base_image: 
     return {
         "site_domains": [*settings.domains, next(iter(addresses.values()))],
         "images_base_image": base_image,
+        # Built once on this machine's engine, loaded by each VM: a lab VM has no registry to pull a base from.
+        "images_source": "archive",
+        "images_archive_dir": str(settings.project / ".cache" / "images"),
     }
 
 
