@@ -133,6 +133,14 @@ from ..module_utils._image_archive import file_digest
 from ..module_utils._images import Wanted, present_ids
 
 
+# How an engine with containerd's image store says so; the default of new installations since Docker 29.
+CONTAINERD_STORE = "io.containerd.snapshotter"
+
+
+class ForeignStoreError(Exception):
+    """The engine's way to keep images does not fit archives."""
+
+
 def describe_engine(client: DockerClient, listed: list[dict[str, Any]], temp_dir: str) -> dict[str, Any]:
     """Return the layers this engine has, and the room on its disks."""
     layers = []
@@ -143,7 +151,13 @@ def describe_engine(client: DockerClient, listed: list[dict[str, Any]], temp_dir
             # Removed by somebody else since it was listed.
             if error.status != http.client.NOT_FOUND:
                 raise
-    root = client.get("/info")["DockerRootDir"]
+    info = client.get("/info")
+    if CONTAINERD_STORE in str(info.get("DriverStatus")):
+        raise ForeignStoreError(
+            "this host's engine keeps images in containerd's store, which numbers them differently and needs every layer."
+            ' Set "features": {"containerd-snapshotter": false} in /etc/docker/daemon.json, or use images_source: registry.'
+        )
+    root = info["DockerRootDir"]
     disks = []
     for path in (temp_dir, root):
         space = os.statvfs(path)
@@ -234,7 +248,7 @@ def main() -> None:
             module.fail_json(msg=f"Docker does not answer on this host: {error}. Install or start it first (role berth.odoo.docker).")
         found, missing = {}, wanted
         result = {"missing": [item.name for item in wanted]}
-    except (DockerError, OSError) as error:
+    except (DockerError, ForeignStoreError, OSError) as error:
         module.fail_json(msg=str(error))
     action = {"archive": "loaded", "registry": "pulled", "present": "missing"}[source]
     fetched = {item.name for item in missing}
@@ -259,8 +273,7 @@ def not_found_after(unfinished: list[str], wanted: list[Wanted], found: dict[str
     expected = ", ".join(f"{item.name} {item.image_id or item.reference}" for item in wanted if item.name in unfinished)
     return (
         f"docker reported success and yet this host does not have {expected} (it has {found or 'none of the wanted images'})."
-        " An engine that keeps images in containerd's store numbers them differently:"
-        ' set "features": {"containerd-snapshotter": false} in /etc/docker/daemon.json, or use images_source: registry.'
+        " Somebody may have removed it in between, such as a scheduled docker image prune: run again."
     )
 
 
