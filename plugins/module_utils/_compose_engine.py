@@ -167,7 +167,8 @@ class Engine:
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment.update(DOCKER_HOST=f"unix://{self.docker.socket_path}", LC_ALL="C.UTF-8")
         note = ""
-        with subprocess.Popen(
+        # Ansible's run_command can neither end what it started after some time nor run outside of a module.
+        with subprocess.Popen(  # pylint: disable=ansible-bad-function
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

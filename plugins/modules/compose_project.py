@@ -20,7 +20,7 @@ description:
 author: [berth.odoo contributors (@berth-odoo)]
 requirements:
   - Docker Engine 20.10 or later with the Compose plugin 2.20 or later on the managed host
-  - root on the managed host (C(become: true))
+  - root on the managed host, so C(become=true)
 attributes:
   action:
     description: Renders templates on the controller and sends everything in one module execution.
