@@ -132,7 +132,6 @@ from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavaila
 from ..module_utils._image_archive import file_digest
 from ..module_utils._images import Wanted, present_ids
 
-
 # How an engine with containerd's image store says so; the default of new installations since Docker 29.
 CONTAINERD_STORE = "io.containerd.snapshotter"
 
