@@ -92,7 +92,7 @@ def lint() -> list[Step]:
     """Read the files without running them."""
     return [
         # The longest first, so that the others run beside it.
-        Step("ansible-lint", ("ansible-lint", "--offline", "--strict", "--nocolor")),
+        Step("ansible-lint", ("ansible-lint", "--offline", "--strict", "--nocolor"), timeout=900),
         Step("ruff", ("ruff", "check", ".")),
         Step("ruff-format", ("ruff", "format", "--check", ".")),
         Step("mypy", ("tools/mypy",)),

@@ -27,6 +27,7 @@ import yaml
 
 from ansible_collections.berth.odoo.plugins.action.compose_project import ActionModule
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, ansible, docker, environment
+from ansible_collections.berth.odoo.tests.support.playbook import CALLBACKS
 
 IMAGE = "berth-test/busybox:1"
 NAME = "trial"
@@ -106,7 +107,7 @@ class Bench:
         play = [{"hosts": "vm1", "become": True, "gather_facts": False, "tasks": tasks}]
         playbook = self.directory / f"{time.monotonic_ns()}.yml"
         playbook.write_text(yaml.dump(play, Dumper=_Literal, sort_keys=False), encoding="utf-8")
-        settings = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"} if json_output else {}
+        settings = {"ANSIBLE_STDOUT_CALLBACK": "berth_json", "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS)} if json_output else {}
         return subprocess.Popen(
             [
                 *ansible("ansible-playbook"),
@@ -131,7 +132,7 @@ class Bench:
         begin = output.find("{\n")
         assert begin >= 0, f"ansible-playbook gave no result:\n{output}"
         report, _end = json.JSONDecoder().raw_decode(output[begin:])
-        return Ran(report["plays"][0]["tasks"][0]["hosts"]["vm1"], output, time.monotonic() - started)
+        return Ran(report["hosts"]["vm1"], output, time.monotonic() - started)
 
     def play(self, definition: dict[str, Any] | None, *flags: str, **options: Any) -> Ran:
         """Run a playbook; it must succeed."""
