@@ -152,8 +152,6 @@ def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certi
         fresh = {"db_password": password(), "admin_password": f"{_token(20)}$%#{_token(2)}{{}}{_token(2)}", "redis_password": password()}
         made[name] = fresh | known.get(name, {})
     return {
-        "postgresql_superuser_password": current.get("postgresql_superuser_password") or password(),
-        "postgresql_replication_password": current.get("postgresql_replication_password") or password(),
         "odoo_instance_secrets": {**known, **made},
         "traefik_certificates": {"main": {"certificate": certificate, "key": key}},
     }
