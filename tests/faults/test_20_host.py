@@ -37,13 +37,18 @@ def foreign_listener(host: Host, port: int) -> Iterator[None]:
 
 
 def test_port_443_taken(host: Host, play: Player, visitor: Odoo) -> None:
-    host.run(f"docker stop {host.container('traefik/traefik').id}")
-    with foreign_listener(host, 443):
-        before = host.state()
-        play("playbooks/site.yml").expect_refusal(host.name, "443", "python3")
-        assert host.state() == before
-    play("playbooks/site.yml").expect_success()
-    visitor.wait_until_up(seconds=30)
+    edge = host.container("traefik/traefik")
+    host.run(f"docker stop {edge.id}", timeout=180)
+    try:
+        with foreign_listener(host, 443):
+            before = host.state()
+            play("playbooks/site.yml").expect_refusal(host.name, "443", "python3")
+            assert host.state() == before
+        play("playbooks/site.yml").expect_success()
+        visitor.wait_until_up(seconds=30)
+    finally:
+        # Whatever happened: the tests after this one need the edge.
+        host.run(f"docker start {edge.id}", check=False)
 
 
 def test_disk_with_less_than_needed(host: Host, play: Player) -> None:
