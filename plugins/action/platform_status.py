@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from ansible_collections.berth.odoo.plugins.module_utils import _status
 
@@ -26,6 +24,10 @@ def read_certificate(served: dict[str, Any], now: datetime) -> dict[str, Any]:
     """Replace the DER bytes that a server sent by what a person wants to know of them."""
     if served.get("error"):
         return {"server_name": served["server_name"], "error": served["error"]}
+    # Not at the top: ansible-core brings it; ansible-test reads documentation without it.
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     certificate = x509.load_der_x509_certificate(base64.b64decode(served["der"]))
     until = certificate.not_valid_after_utc
     issuer = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -52,7 +54,7 @@ class ActionModule(ActionBase):
                 "json_file": {"type": "path", "default": ""},
             }
         )
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         hosts: dict[str, dict[str, Any]] = {}
         for host, answer in arguments["hosts"].items():
             if not isinstance(answer, dict) or answer.get("unreachable"):

@@ -64,14 +64,15 @@ _value:
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from ..module_utils._compose import to_yaml
 from ..module_utils._traefik import SiteError, dynamic_files
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 HEADER = "# Managed by Ansible (berth.odoo): changes made here are undone by the next run.\n"
 SENSITIVE = ("certificates", "extra")
@@ -79,6 +80,8 @@ SENSITIVE = ("certificates", "extra")
 
 def _names(certificate: x509.Certificate) -> tuple[set[str], set[str]]:
     """Return the host names and the addresses that a certificate is for."""
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -97,6 +100,10 @@ def covers(hosts: set[str], addresses: set[str], domain: str) -> bool:
 
 def certificate_problems(sites: Iterable[Mapping[str, Any]], certificates: Mapping[str, Any]) -> list[str]:
     """Return which certificates do not fit their keys or the domains of their sites. No key is repeated in a message."""
+    # Not at the top: ansible-core brings it; ansible-test reads documentation without it.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
     problems = []
     for name, entry in certificates.items():
         where = f"traefik_certificates.{name}"

@@ -97,7 +97,7 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Align rows of cells in columns; the first row is the heading. Returns lines without trailing spaces."""
     cells = [list(row) for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def _memory(service: Mapping[str, Any]) -> str:

@@ -61,8 +61,8 @@ options:
     default: []
     suboptions:
       name: {type: str, required: true, description: The image's name.}
-      id: {type: str, default: '', description: Its id, when it is known.}
-      reference: {type: str, default: '', description: Its reference, when it has one.}
+      id: {type: str, default: '', description: "Its id, when it is known."}
+      reference: {type: str, default: '', description: "Its reference, when it has one."}
   load:
     description: Archives on the host to load and delete. Set by the action plugin.
     type: list
@@ -102,7 +102,7 @@ images:
   contains:
     id: {type: str, description: Image id.}
     reference: {type: str, description: Name and tag or digest.}
-    action: {type: str, description: C(present), C(loaded) or C(pulled).}
+    action: {type: str, description: "C(present), C(loaded) or C(pulled)."}
 missing:
   description: Names of images that the host did not have.
   returned: success
@@ -118,7 +118,7 @@ engine:
   type: dict
   contains:
     layers: {type: list, elements: list, description: Layers of each image the host has.}
-    disks: {type: list, elements: list, description: Path, device number and free bytes of the temporary and of Docker's directory.}
+    disks: {type: list, elements: list, description: "Path, device number and free bytes of the temporary and of Docker's directory."}
 """
 
 import http.client

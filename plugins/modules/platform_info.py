@@ -60,18 +60,42 @@ services:
   type: list
   elements: dict
   contains:
-    project: {type: str, description: Compose project.}
-    service: {type: str, description: Service of the project.}
-    state: {type: str, description: Docker's state (running, exited, restarting, …) or C(missing).}
-    health: {type: str, description: healthy, unhealthy, starting, or C(none) where the service has no health check.}
-    exit_code: {type: int, description: Exit code of a container that is not running.}
-    restarts: {type: int, description: Restarts since the container was created.}
-    started_at: {type: str, description: ISO 8601 time of the last start.}
-    image: {type: str, description: Reference that the container was created from.}
-    image_id: {type: str, description: Identifier of the image (sha256).}
-    version: {type: str, description: Label org.opencontainers.image.version of the image.}
-    memory_bytes: {type: int, description: Memory in use without the page cache that can be dropped.}
-    memory_limit_bytes: {type: int, description: Limit of the container; 0 without.}
+    project:
+      description: "Compose project."
+      type: str
+    service:
+      description: "Service of the project."
+      type: str
+    state:
+      description: ""Docker's state (running, exited, restarting, …) or C(missing).""
+      type: str
+    health:
+      description: ""One of C(healthy), C(unhealthy), C(starting), or C(none) where the service has no health check.""
+      type: str
+    exit_code:
+      description: "Exit code of a container that is not running."
+      type: int
+    restarts:
+      description: "Restarts since the container was created."
+      type: int
+    started_at:
+      description: "ISO 8601 time of the last start."
+      type: str
+    image:
+      description: "Reference that the container was created from."
+      type: str
+    image_id:
+      description: "Identifier of the image (sha256)."
+      type: str
+    version:
+      description: "Label org.opencontainers.image.version of the image."
+      type: str
+    memory_bytes:
+      description: "Memory in use without the page cache that can be dropped."
+      type: int
+    memory_limit_bytes:
+      description: "Limit of the container; 0 without."
+      type: int
   sample: [{project: redis, service: redis, state: running, health: healthy, restarts: 0}]
 postgresql:
   description: Patroni's description of the cluster, or V(null) where no member runs here.
@@ -142,9 +166,7 @@ def read_services(client: DockerClient) -> list[dict[str, Any]]:
                 "memory_bytes": used,
                 "memory_limit_bytes": inspected["HostConfig"].get("Memory") and limit,
                 "addresses": [
-                    network["IPAddress"]
-                    for network in inspected["NetworkSettings"]["Networks"].values()
-                    if network["IPAddress"]
+                    network["IPAddress"] for network in inspected["NetworkSettings"]["Networks"].values() if network["IPAddress"]
                 ],
             }
         )
@@ -154,7 +176,7 @@ def read_services(client: DockerClient) -> list[dict[str, Any]]:
 def add_missing(services: list[dict[str, Any]], base_dir: str) -> list[dict[str, Any]]:
     """Add an entry for each service that a project's manifest names and that has no container."""
     present = {(service["project"], service["service"]) for service in services}
-    missing = []
+    missing: list[dict[str, Any]] = []
     for project in sorted(os.listdir(base_dir)) if os.path.isdir(base_dir) else []:
         try:
             with open(os.path.join(base_dir, project, MANIFEST), encoding="utf-8") as manifest:
@@ -192,9 +214,11 @@ def served_certificate(address: str, port: int, server_name: str, timeout: float
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with socket.create_connection((address, port), timeout=timeout) as plain:
-            with context.wrap_socket(plain, server_hostname=server_name) as secured:
-                der = secured.getpeercert(binary_form=True)
+        with (
+            socket.create_connection((address, port), timeout=timeout) as plain,
+            context.wrap_socket(plain, server_hostname=server_name) as secured,
+        ):
+            der = secured.getpeercert(binary_form=True)
     except OSError as error:
         return {"server_name": server_name, "error": f"no TLS at {address}:{port}: {error}"}
     return {"server_name": server_name, "der": base64.b64encode(der or b"").decode()}

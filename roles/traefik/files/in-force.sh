@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Waits until Traefik serves every file of its dynamic directory as it is now, at most $1 seconds. Each of our files has a route whose path names
 # its content. One file that cannot be parsed keeps Traefik from taking over any of them; it goes on with what it had and says so only in its log.
 cd /etc/traefik/dynamic || exit

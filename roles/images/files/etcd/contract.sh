@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # What the etcd role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 42379:42379 ] || { echo "user is $(id), expected 42379:42379" >&2; exit 1; }

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # What the pgbouncer role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 46432:46432 ] || { echo "user is $(id), expected 46432:46432" >&2; exit 1; }

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # What the postgresql role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 45432:45432 ] || { echo "user is $(id), expected 45432:45432" >&2; exit 1; }

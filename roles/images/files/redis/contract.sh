@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # What the redis role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 46379:46379 ] || { echo "user is $(id), expected 46379:46379" >&2; exit 1; }

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=sh
 # What the traefik role relies on. Runs in the image as its user; every failing line ends it.
 set -eu
 [ "$(id -u):$(id -g)" = 48443:48443 ] || { echo "user is $(id), expected 48443:48443" >&2; exit 1; }

@@ -101,14 +101,8 @@ def test_the_screen_shows_memory_versions_cluster_and_certificates() -> None:
     text = _status.screen(
         {
             "vm1": host(
-                postgresql={
-                    "members": [
-                        {"name": "vm1", "role": "leader", "state": "running", "timeline": 3, "pending_restart": True}
-                    ]
-                },
-                certificates=[
-                    {"server_name": "a.example", "days_left": 30.2, "not_after": "2027-01-01", "issuer": "Some CA"}
-                ],
+                postgresql={"members": [{"name": "vm1", "role": "leader", "state": "running", "timeline": 3, "pending_restart": True}]},
+                certificates=[{"server_name": "a.example", "days_left": 30.2, "not_after": "2027-01-01", "issuer": "Some CA"}],
             )
         }
     )
