@@ -67,10 +67,10 @@ services:
       description: "Service of the project."
       type: str
     state:
-      description: ""Docker's state (running, exited, restarting, …) or C(missing).""
+      description: "Docker's state (running, exited, restarting, …) or C(missing)."
       type: str
     health:
-      description: ""One of C(healthy), C(unhealthy), C(starting), or C(none) where the service has no health check.""
+      description: "One of C(healthy), C(unhealthy), C(starting), or C(none) where the service has no health check."
       type: str
     exit_code:
       description: "Exit code of a container that is not running."
