@@ -488,9 +488,10 @@ def main() -> int:
         traceback.print_exc()
         text = re.sub(r"\s+", " ", str(error)).strip()
         answer = {"failed": f"{type(error).__name__}: {text}"[:1000]}
-    print(ANSWER + json.dumps(answer), flush=True)  # noqa: T201 - the answer
+    # This file is a program for Odoo's container, not part of a module: its answer is what it prints.
+    print(ANSWER + json.dumps(answer), flush=True)  # noqa: T201  # pylint: disable=ansible-bad-function
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main())  # pylint: disable=ansible-bad-function

@@ -127,7 +127,8 @@ class OdooProject:
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment.update(DOCKER_HOST=f"unix://{self.docker.socket_path}", LC_ALL="C.UTF-8")
         try:
-            done = subprocess.run(
+            # run_command has no time limit and hands on no lock.
+            done = subprocess.run(  # pylint: disable=ansible-bad-function
                 command,
                 input=self._encode(request),
                 capture_output=True,
