@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
 from ansible_collections.berth.odoo.tests.support.playbook import Player
-
-if TYPE_CHECKING:
-    pass
 
 TIERS = ("etcd", "odoo", "pgbouncer", "postgresql", "redis", "traefik")
 NETWORKS = "docker network ls -q --filter name=berth-"
@@ -130,7 +126,8 @@ def registry(lab: Lab, host: Host, play: Player) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_role_from_its_readme(host: Host, play: Player, registry: None, environment: dict[str, str], role: str) -> None:
-    variables = {"pgbouncer_upstream_host": "postgresql"}
+    # The name that the lab's certificate is for.
+    variables = {"pgbouncer_upstream_host": "postgresql", "app_domain": str(host.variables["site_domains"][0])}
     if role in TIERS:
         variables |= {f"{tier}_image": reference for tier, reference in images(host).items()}
     example = f"roles/{role}/meta/example.yml"
