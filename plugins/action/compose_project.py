@@ -19,18 +19,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
 
 from ansible_collections.berth.odoo.plugins.module_utils import _compose as compose
 from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request
 from ansible_collections.berth.odoo.plugins.module_utils._compose_spec import ARGUMENT_SPEC
-
-try:
-    from ansible.template import trust_as_template
-except ImportError:  # ansible-core 2.18, where every string is a template
-
-    def trust_as_template(value: str) -> str:
-        return value
-
 
 MODE = re.compile(r"0?[0-7]{3,4}")
 MANAGED = "Managed by Ansible (berth.odoo): changes made here are undone by the next run."
