@@ -213,7 +213,7 @@ def main() -> None:
             table(
                 figures,
                 tasks,
-                " ".join(["make bench-converge", *(f"BENCH={argument}" for argument in sys.argv[1:] if argument != "--write")]),
+                f'make bench-converge BENCH="{" ".join(sys.argv[1:])}"',
             )
         )
 
