@@ -77,7 +77,7 @@ class Person:
 
 @pytest.fixture(scope="module")
 def person(lab: Lab, host: Host, say: Callable[[str], None]) -> Iterator[Person]:
-    with browser(lab, image(host.variables["images_base_image"]), f"berth-{lab.name}") as driver:
+    with browser(lab, image(host.variables["images_base_image"])) as driver:
         yield Person(driver, say)
 
 

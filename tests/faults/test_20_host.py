@@ -15,7 +15,7 @@ from ansible_collections.berth.odoo.tests.support.lab import docker, wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
+    from ansible_collections.berth.odoo.tests.support.lab import Host
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
@@ -77,10 +77,10 @@ def test_docker_daemon_restarted(host: Host, admin: Odoo, marker: int) -> None:
     assert admin.call("res.partner", "search_count", [["id", "=", marker]]) == 1
 
 
-def test_machine_rebooted(lab: Lab, host: Host, play: Player, admin: Odoo, marker: int) -> None:
+def test_machine_rebooted(host: Host, play: Player, admin: Odoo, marker: int) -> None:
     boot = host.run("cat /proc/1/stat | awk '{print $22}'")
     before = {name: container.id for name, container in host.containers().items()}
-    docker("restart", "--time", "60", f"berth-{lab.name}-{host.name}", timeout=180)
+    docker("restart", "--time", "60", host.variables["lab_container"], timeout=180)
     wait_for("login over SSH", lambda: host.run("cat /proc/1/stat | awk '{print $22}'") not in ("", boot), seconds=BOOT_SECONDS)
     host.wait_until_healthy(seconds=BOOT_SECONDS, names=sorted(before))
     admin.wait_until_up(seconds=30)

@@ -55,9 +55,18 @@ def answer(vm: str, command: str) -> str:
     return done.stdout.strip()
 
 
+def container(vm: str) -> str:
+    """Name of a VM's container."""
+    return str(yaml.safe_load((DIRECTORY / "inventory/hosts.yml").read_text())["all"]["hosts"][vm]["lab_container"])
+
+
 def leftovers() -> list[str]:
     return [
-        line for ls in KINDS for line in subprocess.check_output([*ls, "--quiet", "--filter", f"label=berth.lab={NAME}"], text=True).split()
+        line
+        for ls in KINDS
+        for line in subprocess.check_output(
+            [*ls, "--quiet", "--filter", f"label=berth.lab={NAME}", "--filter", f"label=berth.lab.project={PROJECT}"], text=True
+        ).split()
     ]
 
 
@@ -142,7 +151,7 @@ def test_inventory_reaches_every_vm(addresses: dict[str, str]) -> None:
 def test_reboot_keeps_address_and_files(addresses: dict[str, str]) -> None:
     answer("vm1", "echo '192.0.2.7 printer' | sudo tee -a /etc/hosts; sudo touch /var/lib/docker/kept; touch kept")
     before = answer("vm1", "cat /etc/machine-id; stat -c %Y /proc/1")
-    subprocess.run(["docker", "restart", f"berth-{NAME}-vm1"], check=True, capture_output=True, timeout=60)
+    subprocess.run(["docker", "restart", container("vm1")], check=True, capture_output=True, timeout=60)
     assert lab("wait")["addresses"] == addresses
     after = answer("vm1", "cat /etc/machine-id; stat -c %Y /proc/1")
     assert before.split()[0] == after.split()[0]
@@ -156,12 +165,12 @@ def test_reboot_keeps_address_and_files(addresses: dict[str, str]) -> None:
 
 def test_interrupted_creation_is_completed(addresses: dict[str, str]) -> None:
     """Killed between making a VM and giving it its files: the container exists, has never run, and has no keys."""
-    container = f"berth-{NAME}-vm2"
-    image = subprocess.check_output(["docker", "inspect", "--format", "{{.Config.Image}}", container], text=True).strip()
-    subprocess.run(["docker", "rm", "--force", "--volumes", container], check=True, capture_output=True)
+    vm2 = container("vm2")
+    image = subprocess.check_output(["docker", "inspect", "--format", "{{.Config.Image}}", vm2], text=True).strip()
+    subprocess.run(["docker", "rm", "--force", "--volumes", vm2], check=True, capture_output=True)
     labels = ["--label", f"berth.lab={NAME}", "--label", f"berth.lab.project={PROJECT}"]
-    network = ["--network", f"berth-{NAME}", "--ip", addresses["vm2"], "--hostname", "vm2"]
-    subprocess.run(["docker", "create", "--name", container, *labels, *network, image], check=True, capture_output=True)
+    network = ["--network", vm2.removesuffix("-vm2"), "--ip", addresses["vm2"], "--hostname", "vm2"]
+    subprocess.run(["docker", "create", "--name", vm2, *labels, *network, image], check=True, capture_output=True)
     created = lab("create")
     assert created["changes"] == ["vm2"]
     assert created["addresses"] == addresses
@@ -184,7 +193,7 @@ def test_lost_keys_are_named(addresses: dict[str, str]) -> None:
 def test_destruction_leaves_nothing(addresses: dict[str, str]) -> None:
     assert leftovers()
     # What a killed destruction leaves: the network and a volume, but no container.
-    subprocess.run(["docker", "rm", "--force", f"berth-{NAME}-vm1", f"berth-{NAME}-vm2"], check=True, capture_output=True)
+    subprocess.run(["docker", "rm", "--force", container("vm1"), container("vm2")], check=True, capture_output=True)
     assert lab("destroy", NAME)["changed"]
     assert leftovers() == []
     assert not DIRECTORY.exists()

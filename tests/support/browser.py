@@ -48,12 +48,15 @@ def image(base: str) -> str:
 
 
 @contextmanager
-def browser(lab: Lab, reference: str, network: str) -> Iterator[WebDriver]:
+def browser(lab: Lab, reference: str) -> Iterator[WebDriver]:
     """Start a browser with an empty profile on a lab's network; it can reach the lab's machines and nothing else."""
-    name = f"berth-lab-{lab.name}-browser"
     addresses = [host.address for host in lab.hosts.values()]
+    machine = lab.host.variables["lab_container"]
+    network = docker("inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", machine)
+    labels = {"berth.lab": lab.name, "berth.lab.project": str(REPOSITORY)}  # destroying the lab takes the browser along
     container = docker(
-        *("run", "--detach", "--init", "--name", name, "--label", f"berth.lab={lab.name}", "--network", network),
+        *("run", "--detach", "--init", "--name", f"{network}-browser", "--network", network),
+        *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         *("--shm-size", "512m", "--memory", "2g", "--volume", f"{lab.ca}:/ca.crt:ro", reference),
     )
     try:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Command line of the lab: ``python -m berth_lab --project DIRECTORY COMMAND``.
 
-The playbooks call ``engine``, ``images``, ``create`` and ``wait`` with the lab's variables as JSON on standard input. ``destroy``, ``clean``
-and ``list`` also serve the Makefile and people; they need nothing but Python.
+The playbooks call ``images``, ``create`` and ``wait`` with the lab's variables as JSON on standard input. ``engine``, ``destroy``, ``clean``
+and ``list`` also serve the Makefile, CI and people; they need nothing but Python.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     project: Path = options.project.resolve()
     try:
-        if options.command in ("list", "clean"):
-            result = _list() if options.command == "list" else _clean(project)
+        if options.command in ("engine", "list", "clean"):
+            result = {"engine": _engine, "list": _list, "clean": _clean}[options.command](project)
         elif options.command == "destroy":
             result = _destroy(options.name, project)
         else:
             settings = parse(json.load(sys.stdin), project)
-            result = {"engine": _engine, "images": _images, "create": _create, "wait": _wait}[options.command](settings)
+            result = {"images": _images, "create": _create, "wait": _wait}[options.command](settings)
     except LabError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _engine(settings: Settings) -> dict[str, Any]:
-    info, started = engine.ensure_engine(settings.cache)
+def _engine(project: Path) -> dict[str, Any]:
+    info, started = engine.ensure_engine(project / ".cache" / "lab")
     return {"changed": started, "version": info["ServerVersion"]}
 
 
@@ -82,20 +82,19 @@ def _create(settings: Settings) -> dict[str, Any]:
     # Imported here: destroying a lab must work without the Python packages that making one needs.
     from . import inventory, pki
 
-    vms.refuse_foreign(settings.name, settings.project)
     references, _built = _references(settings)
     changed = []
     with _lock(settings.cache):
-        name = vms.network_name(settings.name)
+        name = vms.network_name(settings.name, settings.project)
         subnet, created = network.ensure_network(name, vms.labels(settings.name, settings.project), settings.network_pool)
         changed += [f"network {name} {subnet}"] if created else []
-    there = vms.existing(settings.name)
+    there = vms.existing(settings.name, settings.project)
     # A container that has never run is the rest of an interrupted creation: it may lack its files.
     for host in [host for host, container in there.items() if container["State"]["Status"] == "created"]:
-        run(["docker", "rm", "--force", "--volumes", vms.container_name(settings.name, host)])
+        run(["docker", "rm", "--force", "--volumes", vms.container_name(settings.name, host, settings.project)])
         del there[host]
     _refuse_lost_keys(settings, list(there))
-    known = {host: vms.address(container, settings.name) for host, container in there.items()}
+    known = {host: vms.address(container) for host, container in there.items()}
     addresses = network.assign([vm.name for vm in settings.vms], known, subnet)
 
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -124,9 +123,9 @@ def _create(settings: Settings) -> dict[str, Any]:
             vms.create(vm, addresses[vm.name], references[vm.image], settings, capabilities, files)
             changed.append(vm.name)
         elif there[vm.name]["State"]["Running"]:
-            changed += [f"{vm.name}: hosts"] if vms.set_hosts(settings.name, vm.name, hosts) else []
+            changed += [f"{vm.name}: hosts"] if vms.set_hosts(settings, vm.name, hosts) else []
         else:
-            vms.start(settings.name, vm.name)
+            vms.start(settings, vm.name)
             changed.append(vm.name)
     return {"changed": bool(changed), "changes": changed, "addresses": addresses, "directory": str(settings.directory)}
 
@@ -149,18 +148,18 @@ def _wait(settings: Settings) -> dict[str, Any]:
     from . import inventory
 
     wanted = {vm.name for vm in settings.vms}
-    there = vms.existing(settings.name)
-    addresses = {host: vms.address(container, settings.name) for host, container in there.items() if host in wanted}
+    there = vms.existing(settings.name, settings.project)
+    addresses = {host: vms.address(container) for host, container in there.items() if host in wanted}
     missing = wanted - set(addresses)
     if missing:
         raise LabError(f"The lab {settings.name} has no VM {', '.join(sorted(missing))}. Create it first: molecule/shared/create.yml")
     ssh = [*inventory.ssh_command(settings), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
-    vms.wait(settings.name, addresses, ssh)
+    vms.wait(settings, addresses, ssh)
     return {"changed": False, "addresses": addresses}
 
 
-def _list() -> dict[str, Any]:
-    return {"changed": False, "labs": vms.labs() if engine.engine_info() else {}}
+def _list(_project: Path) -> dict[str, Any]:
+    return {"changed": False, "labs": vms.labs() if engine.engine_info() else []}
 
 
 def _destroy(name: str, project: Path) -> dict[str, Any]:

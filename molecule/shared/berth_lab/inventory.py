@@ -17,6 +17,7 @@ import yaml
 
 from .run import run
 from .settings import Settings
+from .vms import container_name
 
 USER = "berth"
 # Every character that has ever broken a template, a URL, a shell, a configuration file or a Compose file. The order keeps them from
@@ -110,7 +111,13 @@ def hosts_inventory(settings: Settings, addresses: Mapping[str, str]) -> dict[st
         "ansible_pipelining": True,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
-    inventory: dict[str, Any] = {"hosts": {name: {"ansible_host": address, **way_in} for name, address in addresses.items()}}
+    inventory: dict[str, Any] = {
+        "hosts": {
+            # The container's name is for those who cut a VM's power or pull its cable.
+            name: {"ansible_host": address, **way_in, "lab_container": container_name(settings.name, name, settings.project)}
+            for name, address in addresses.items()
+        }
+    }
     return {"all": inventory | ({"children": children} if children else {})}
 
 

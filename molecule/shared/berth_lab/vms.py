@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
 import io
 import json
 import shutil
@@ -23,14 +24,14 @@ OWNER = "berth.lab.project"  # the checkout that made it
 BOOT_TIMEOUT = 120  # seconds until systemd and sshd must be ready
 
 
-def container_name(lab: str, vm: str) -> str:
+def network_name(lab: str, project: Path) -> str:
+    """Name of a lab's Docker network. It tells checkouts apart: each has labs of its own, also under the same names."""
+    return f"berth-{lab}-{hashlib.sha256(str(project).encode()).hexdigest()[:6]}"
+
+
+def container_name(lab: str, vm: str, project: Path) -> str:
     """Name of the container that is a lab VM."""
-    return f"berth-{lab}-{vm}"
-
-
-def network_name(lab: str) -> str:
-    """Name of a lab's Docker network."""
-    return f"berth-{lab}"
+    return f"{network_name(lab, project)}-{vm}"
 
 
 def labels(lab: str, project: Path) -> dict[str, str]:
@@ -38,31 +39,19 @@ def labels(lab: str, project: Path) -> dict[str, str]:
     return {LABEL: lab, OWNER: str(project)}
 
 
-def existing(lab: str) -> dict[str, dict[str, Any]]:
+def existing(lab: str, project: Path) -> dict[str, dict[str, Any]]:
     """What `docker inspect` says about the VMs of a lab, by host name."""
-    identifiers = run(["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={lab}", "--filter", f"label={OWNER}"]).split()
+    filters = [word for key, value in labels(lab, project).items() for word in ("--filter", f"label={key}={value}")]
+    identifiers = run(["docker", "ps", "--all", "--quiet", *filters]).split()
     if not identifiers:
         return {}
     return {container["Config"]["Hostname"]: container for container in json.loads(run(["docker", "inspect", *identifiers]))}
 
 
-def address(container: Mapping[str, Any], lab: str) -> str:
+def address(container: Mapping[str, Any]) -> str:
     """Fixed address of an inspected VM."""
-    return str(container["NetworkSettings"]["Networks"][network_name(lab)]["IPAMConfig"]["IPv4Address"])
-
-
-def refuse_foreign(lab: str, project: Path) -> None:
-    """Refuse a lab of this name that another checkout made.
-
-    Raises:
-        LabError: with the place it belongs to.
-    """
-    owner = labs().get(lab) or str(project)
-    if owner != str(project):
-        raise LabError(
-            f"A lab named {lab} exists already and belongs to the checkout {owner}.\n"
-            f"Destroy it there (make clean; here if that checkout is gone), or choose another name: -e lab_name={lab}2"
-        )
+    (network,) = container["NetworkSettings"]["Networks"].values()
+    return str(network["IPAMConfig"]["IPv4Address"])
 
 
 def create_argv(vm: Vm, address: str, image: str, settings: Settings, capabilities: Sequence[str]) -> list[str]:
@@ -71,10 +60,10 @@ def create_argv(vm: Vm, address: str, image: str, settings: Settings, capabiliti
     It is what ``--privileged`` gives, item by item, without the devices of the machine: ``--privileged`` itself fails where the engine's
     capability bounding set has a gap.
     """
-    argv = ["docker", "create", "--name", container_name(settings.name, vm.name), "--hostname", vm.name]
+    argv = ["docker", "create", "--name", container_name(settings.name, vm.name, settings.project), "--hostname", vm.name]
     for key, value in labels(settings.name, settings.project).items():
         argv += ["--label", f"{key}={value}"]
-    argv += ["--network", network_name(settings.name), "--ip", address]
+    argv += ["--network", network_name(settings.name, settings.project), "--ip", address]
     argv += ["--memory", f"{vm.memory_mb}m", "--memory-swap", f"{vm.memory_mb}m"]
     if vm.cpus is not None:
         argv += ["--cpus", str(vm.cpus)]
@@ -100,13 +89,13 @@ def create(vm: Vm, address: str, image: str, settings: Settings, capabilities: S
         files: content by absolute path, put into it before its first boot.
     """
     run(create_argv(vm, address, image, settings, capabilities))
-    run(["docker", "cp", "-", f"{container_name(settings.name, vm.name)}:/"], stdin=archive(files))
-    start(settings.name, vm.name)
+    run(["docker", "cp", "-", f"{container_name(settings.name, vm.name, settings.project)}:/"], stdin=archive(files))
+    start(settings, vm.name)
 
 
-def start(lab: str, name: str) -> None:
+def start(settings: Settings, name: str) -> None:
     """Start a VM that exists."""
-    run(["docker", "start", container_name(lab, name)])
+    run(["docker", "start", container_name(settings.name, name, settings.project)])
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
@@ -138,24 +127,24 @@ def _own(entry: tarfile.TarInfo, path: str) -> None:
         entry.uid = entry.gid = 1000
 
 
-def set_hosts(lab: str, name: str, content: str) -> bool:
+def set_hosts(settings: Settings, name: str, content: str) -> bool:
     """Tell a running VM the addresses of the lab's hosts.
 
     Returns:
         True when they were others before.
     """
-    container = container_name(lab, name)
+    container = container_name(settings.name, name, settings.project)
     if run(["docker", "exec", container, "cat", "/etc/lab/hosts"]) == content:
         return False
     run(["docker", "exec", "--interactive", container, "sh", "-c", "cat > /etc/lab/hosts; exec /sbin/lab-init hosts"], stdin=content)
     return True
 
 
-def wait(lab: str, addresses: Mapping[str, str], ssh: Sequence[str]) -> None:
+def wait(settings: Settings, addresses: Mapping[str, str], ssh: Sequence[str]) -> None:
     """Wait until systemd of every VM has finished booting and the lab's user can log in.
 
     Args:
-        lab: name of the lab.
+        settings: the lab.
         addresses: addresses of the VMs by host name.
         ssh: the ssh command up to the address.
 
@@ -164,14 +153,14 @@ def wait(lab: str, addresses: Mapping[str, str], ssh: Sequence[str]) -> None:
     """
     deadline = time.monotonic() + BOOT_TIMEOUT
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        ready = [pool.submit(_wait_one, lab, name, address, ssh, deadline) for name, address in addresses.items()]
+        ready = [pool.submit(_wait_one, settings, name, address, ssh, deadline) for name, address in addresses.items()]
         errors = [str(error) for error in (future.exception() for future in ready) if error is not None]
     if errors:
         raise LabError("\n".join(errors))
 
 
-def _wait_one(lab: str, name: str, address: str, ssh: Sequence[str], deadline: float) -> None:
-    container = container_name(lab, name)
+def _wait_one(settings: Settings, name: str, address: str, ssh: Sequence[str], deadline: float) -> None:
+    container = container_name(settings.name, name, settings.project)
 
     def booted() -> str:
         # Fails while PID 1 is not systemd yet or its bus is closed, and for "degraded"; the answer is in the output.
@@ -215,8 +204,7 @@ def destroy(lab: str, project: Path, directory: Path) -> bool:
     Returns:
         True when there was anything.
     """
-    refuse_foreign(lab, project)
-    found = remove_labelled(lambda name, _owner: name == lab)
+    found = remove_labelled(lambda name, owner: (name, owner) == (lab, str(project)))
     if directory.exists():
         shutil.rmtree(directory)
         found.append(str(directory))
@@ -245,12 +233,12 @@ def remove_labelled(wanted: Callable[[str, str], bool]) -> list[str]:
     return sorted(set(removed))
 
 
-def labs() -> dict[str, str]:
-    """All labs on the engine, also those of which only a network or a volume is left: checkout by name of the lab.
+def labs() -> list[tuple[str, str]]:
+    """Name and checkout of all labs on the engine, also of those of which only a network or a volume is left.
 
     Things that carry a lab's name and no checkout are not listed; tests and people make such.
     """
-    return {lab: owner for kind in ("container", "volume", "network") for _identifier, lab, owner in _labelled(kind) if owner}
+    return sorted({(lab, owner) for kind in ("container", "volume", "network") for _identifier, lab, owner in _labelled(kind) if owner})
 
 
 def _labelled(kind: str) -> list[tuple[str, str, str]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -60,18 +61,24 @@ def test_archive_owners_and_modes() -> None:
     }
 
 
-def test_lab_of_another_checkout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vms, "labs", lambda: {"demo": "/elsewhere"})
-    with pytest.raises(LabError) as refusal:
-        vms.refuse_foreign("demo", Path("/src"))
-    assert "/elsewhere" in str(refusal.value)
-    assert "-e lab_name=demo2" in str(refusal.value)
+def test_checkouts_have_labs_of_their_own() -> None:
+    names = {vms.container_name("demo", "vm1", Path(place)) for place in ("/src", "/elsewhere")}
+    assert len(names) == 2
+    assert all(re.fullmatch("berth-demo-[0-9a-f]{6}-vm1", name) for name in names)
 
 
-def test_own_and_unknown_labs_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vms, "labs", lambda: {"demo": "/src"})
-    vms.refuse_foreign("demo", Path("/src"))
-    vms.refuse_foreign("other", Path("/src"))
+def test_destroying_spares_the_lab_of_another_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    removed = []
+
+    def fake(argv: list[str], **options: object) -> str:
+        if "--format" in argv:
+            return "c1\tdemo\t/src\nc2\tdemo\t/other\nc3\tmine\t/src\n" if argv[1] == "ps" else ""
+        removed.extend(argv[4:])
+        return ""
+
+    monkeypatch.setattr(vms, "run", fake)
+    assert vms.destroy("demo", Path("/src"), tmp_path / "none")
+    assert removed == ["c1"]
 
 
 def test_removal_spares_what_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +95,7 @@ def test_removal_spares_what_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> N
         ["docker", "rm", "--force", "--volumes", "c1", "c3"],
         ["docker", "volume", "rm", "--force", "v1"],
     ]
-    assert vms.labs() == {"demo": "/other"}
+    assert vms.labs() == [("demo", "/other"), ("demo", "/src")]
 
 
 def test_vm_that_does_not_boot_shows_its_journal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +106,7 @@ def test_vm_that_does_not_boot_shows_its_journal(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(vms, "run", fake)
     with pytest.raises(LabError) as refusal:
-        vms.wait("demo", {"vm1": "10.213.0.11"}, ["ssh"])
+        vms.wait(SETTINGS, {"vm1": "10.213.0.11"}, ["ssh"])
     assert "vm1: units failed at boot:\nssh.service" in str(refusal.value)
     assert "no hostkeys available" in str(refusal.value)
 
@@ -112,6 +119,6 @@ def test_vm_that_died_shows_what_it_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(vms, "run", fake)
     with pytest.raises(LabError) as refusal:
-        vms.wait("demo", {"vm1": "10.213.0.11"}, ["ssh"])
+        vms.wait(SETTINGS, {"vm1": "10.213.0.11"}, ["ssh"])
     assert "vm1 is not ready: container is not running" in str(refusal.value)
     assert "permission denied" in str(refusal.value)
