@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _sizing, _validate
+from . import _odoo_tables, _sizing, _validate
 from ._validate import Problem
 
 TIER_ROLES = {"edge": ("traefik",), "app": ("pgbouncer", "odoo"), "database": ("etcd", "postgresql"), "cache": ("redis",)}
@@ -142,6 +142,8 @@ def _check_variables(
             secrets[path] = secret
             yield from _validate.check_secret(name, path, secret, rules.minimum_secret_length)
     yield from _validate.check_distinct(name, secrets)
+    if isinstance(tables := variables.get("odoo_table_parameters"), Mapping):
+        yield from _odoo_tables.check_tables(name, tables)
 
 
 def _instance_passwords(secrets: Any) -> dict[str, Any]:
