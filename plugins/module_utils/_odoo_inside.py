@@ -45,7 +45,7 @@ INDEX = "index"
 # What we ask for (SHARE UPDATE EXCLUSIVE) lets reading and writing go on, also of those who come after us.
 LOCK_WAITS_S = (2, 5)
 # An index is built beside its users, but has to wait for every transaction that began before it.
-INDEX_WAIT_S = 30
+INDEX_WAIT_S = 10
 
 
 class Refused(Exception):
@@ -135,7 +135,7 @@ class TableStep(NamedTuple):
     after: dict[str, Any]
     """The same entries, as they shall be."""
     statements: list[str]
-    index: str = ""
+    builds: str = ""
     """Name of the index that they build, outside of a transaction; empty for all other statements."""
 
     @property
@@ -187,7 +187,7 @@ def table_steps(wanted: Mapping[str, Mapping[str, Any]], found: Mapping[str, Map
         wanted: Entries of each table, as ``_odoo_tables.merge_tables`` returns them.
         found: As :func:`read_tables` returns it.
     """
-    steps = []
+    steps: list[TableStep] = []
     for table in sorted(wanted):
         if table in found:
             steps += _table_steps(table, wanted[table], found[table])
@@ -195,7 +195,9 @@ def table_steps(wanted: Mapping[str, Mapping[str, Any]], found: Mapping[str, Map
 
 
 def _table_steps(table: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[TableStep]:
-    actions, created, indexes = [], [], []
+    actions: list[str] = []
+    created: list[str] = []
+    indexes: list[TableStep] = []
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
     for key, value in wanted.items():
@@ -405,7 +407,7 @@ def set_tables(connection: Any, wanted: Mapping[str, Mapping[str, Any]]) -> tupl
         # Read again each time: a step that failed may have left something behind.
         for step in table_steps(wanted, read_tables(connection, wanted)):
             try:
-                (build_index if step.index else set_table)(connection, step, seconds)
+                (build_index if step.builds else set_table)(connection, step, seconds)
             except psycopg2.errors.LockNotAvailable:
                 locked.append(f"{step.text}, because it is in use by {in_the_way(connection, step)}")
             else:
@@ -440,7 +442,7 @@ def build_index(connection: Any, step: TableStep, seconds: int) -> None:
         rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{seconds}s")
         # When it cannot be removed either, the next round or run sees it and begins with it.
         with contextlib.suppress(psycopg2.errors.LockNotAvailable):
-            rows(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(step.index)}")
+            rows(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(step.builds)}")
         raise
 
 
@@ -452,11 +454,11 @@ def in_the_way(connection: Any, step: TableStep) -> str:
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.granted AND a.pid <> pg_backend_pid() AND l.relation = %s::regclass"
         " AND (%s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')) ORDER BY 1",
         quoted(step.table),
-        bool(step.index),
+        bool(step.builds),
     )
     # Since when a session of another role works, only a superuser sees.
     text = "; ".join(f"{who}, pid {pid}" + (f", since {since}" if since else "") for pid, who, since in holders)
-    return text or ("a transaction that began earlier" if step.index else "somebody who has gone just now")
+    return text or ("a transaction that began earlier" if step.builds else "somebody who has gone just now")
 
 
 def annotate(connection: Any, note: str | None) -> None:

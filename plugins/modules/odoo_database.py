@@ -17,7 +17,7 @@ description:
     the reason and the source of each, is in the collection's C(plugins/module_utils/_odoo_tables.py). Nothing else is changed, and
     a table that does not exist is left out until its module is installed.
   - Tables are changed beside their users, who keep reading and writing. A table that somebody else keeps locked for more than seven
-    seconds, or an index that waits for a transaction for more than a minute, is left for the next run, with a warning.
+    seconds, or an index that waits for a transaction for more than twenty, is left for the next run, with a warning.
   - Creates no database and drops none. A database that holds other tables is refused, and before anything is changed also modules that
     the image does not have.
   - Asks a container that runs, in about 0.2 s; only when something has to change it starts a container of the project's service

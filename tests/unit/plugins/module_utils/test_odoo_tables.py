@@ -89,7 +89,7 @@ def test_one_statement_a_table_and_an_index_apart() -> None:
     ]
     assert step.text.startswith("set on table stock_move: fillfactor = 85 (was 70), autovacuum_enabled = true, ")
     assert build.statements == ['CREATE INDEX CONCURRENTLY "stock_move__create_date_index" ON "stock_move" ("create_date")']
-    assert build.index == "stock_move__create_date_index"
+    assert build.builds == "stock_move__create_date_index"
 
 
 def test_storage_parameters_alone_need_no_new_statistics() -> None:
