@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KILLED_AT = ["Converge PostgreSQL", "Start the instance", "Converge Traefik"]
 # A transaction of the maintenance container that takes long: its questions are answered at once.
 INITIALISING = (
-    "docker exec postgresql-postgresql-1 psql -h /run/postgresql -U postgres -tAc \"SELECT 1 FROM pg_stat_activity"
+    'docker exec postgresql-postgresql-1 psql -h /run/postgresql -U postgres -tAc "SELECT 1 FROM pg_stat_activity'
     " WHERE application_name LIKE 'odoo-maintenance-%' AND now() - xact_start > interval '1 s'\" 2>/dev/null | grep -q 1"
 )
 
