@@ -6,7 +6,7 @@
 
 Two clusters on the demo's VM, made from one physical copy of the demo's cluster, with the demo's image and memory limit. One has the
 parameters of the demo's server and what `odoo_database` gave to Odoo's tables, the other has PostgreSQL's defaults and bare tables. Each piece of
-work runs on one while the other rests, in the order tuned, default, default, tuned, so that a drift of the machine hits both.
+work runs on one while the other rests, in short turns whose order lets a drift of the machine hit both.
 
 Prints one line a figure, tab-separated: name, wanted, got, unit, `ok` or `short`; every figure is tuned divided by default. The numbers behind
 them go to standard error. Ends with 0 when the measuring worked, whatever the figures are.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import time
@@ -31,7 +32,7 @@ from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, L
 PICKING = Path(__file__).with_name("picking.py")
 DIRECTORY = "/var/lib/berth/bench-postgresql"
 DATA = "/var/lib/postgresql/17"
-ORDER = ("tuned", "default", "default", "tuned")
+ORDER = ("tuned", "default", "default", "tuned", "default", "tuned", "tuned", "default")
 POSTGRESQL_UID, ODOO_UID = 45432, 48069
 # What belongs to the place of the demo's server and not to its tuning.
 PLACE = ("cluster_name", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories")
@@ -311,7 +312,8 @@ def table(samples: dict[str, dict[str, Sample]], measured: list[Figure], notes: 
     """The section of docs/benchmarks.md."""
     lines = [
         f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} on {machine()}, with `{command}`: PostgreSQL limited to {notes['memory_mb']} MB,",
-        f"pgbench of scale {notes['scale']} with {CLIENTS} clients, {CLERKS} Odoo workers with one client each, two turns of {notes['seconds']} s.",
+        f"pgbench of scale {notes['scale']} with {CLIENTS} clients, {CLERKS} Odoo workers with one client each, {len(ORDER) // 2} turns of",
+        f"{notes['seconds']} s. Load of the machine before: {notes['load']:.1f}.",
         "",
         "| Work | Default, per s | Tuned, per s | Default, p95 ms | Tuned, p95 ms | Default, WAL bytes each | Tuned, WAL bytes each |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -335,19 +337,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lab", default="demo", help="a lab with a deployed site (default: demo)")
     parser.add_argument("--scale", type=int, default=30, help="size of pgbench's data in units of 15 MB (default: 30)")
-    parser.add_argument("--seconds", type=int, default=10, help="length of each of the two turns (default: 10)")
+    parser.add_argument("--seconds", type=int, default=5, help=f"length of each of the {len(ORDER) // 2} turns (default: 5)")
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     options = parser.parse_args()
     lab = Lab(options.lab, (REPOSITORY / "inventories/single", REPOSITORY / ".cache/lab" / options.lab / "inventory"))
     if not lab.directory.is_dir():
         raise SystemExit(f"There is no lab {options.lab} to measure. Type: make demo")
     limit = lab.host.container("postgresql/postgresql").facts["HostConfig"]["Memory"]
+    load = os.getloadavg()[0]
+    if load > len(os.sched_getaffinity(0)) / 2:
+        say(f"The machine is busy (load {load:.1f}): rates and latencies will say little, WAL is not affected.")
     samples = measure(lab.host, options.scale, options.seconds)
     measured = figures(samples)
     for figure in measured:
         sys.stdout.write("\t".join(figure.cells) + "\n")
     if options.write:
-        notes = {"memory_mb": limit // 2**20, "scale": options.scale, "seconds": options.seconds}
+        notes = {"memory_mb": limit // 2**20, "scale": options.scale, "seconds": options.seconds, "load": load}
         write(table(samples, measured, notes, f'make bench-postgresql BENCH="{" ".join(sys.argv[1:])}"'), "bench-postgresql")
 
 
