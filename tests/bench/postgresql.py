@@ -345,7 +345,7 @@ def main() -> None:
         raise SystemExit(f"There is no lab {options.lab} to measure. Type: make demo")
     limit = lab.host.container("postgresql/postgresql").facts["HostConfig"]["Memory"]
     load = os.getloadavg()[0]
-    if load > len(os.sched_getaffinity(0)) / 2:
+    if load > len(os.sched_getaffinity(0)):
         say(f"The machine is busy (load {load:.1f}): rates and latencies will say little, WAL is not affected.")
     samples = measure(lab.host, options.scale, options.seconds)
     measured = figures(samples)
