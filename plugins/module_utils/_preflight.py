@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 from . import _sizing, _validate
 from ._validate import Problem
 
-TIER_ROLES = {"edge": ("traefik",), "app": ("pgbouncer", "odoo"), "database": ("etcd", "postgresql"), "cache": ("redis",)}
+TIER_ROLES = {
+    "edge": ("traefik",),
+    "app": ("haproxy", "pgbouncer", "odoo"),
+    "database": ("etcd", "postgresql"),
+    "cache": ("redis",),
+    "witness": ("etcd",),
+}
 """Which roles a tier's hosts run."""
 
 SET_BY_ROLES = frozenset({"berth_plan", "images_references"})
@@ -99,9 +105,7 @@ def examine(
 
 
 def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    database = [hosts[name] for name in tiers.get("database") or [] if name in hosts]
-    members = next((host.variables["etcd_members"] for host in database if host.variables.get("etcd_members")), None)
-    yield from _validate.check_topology(tiers, members if isinstance(members, Mapping) else None)
+    yield from _validate.check_topology(tiers)
     for tier, names in tiers.items():
         for name in names or []:
             if name not in hosts:

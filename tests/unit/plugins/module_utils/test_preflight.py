@@ -144,7 +144,7 @@ def test_a_port_moves_with_its_variable() -> None:
 
 def test_a_host_outside_of_the_limit_counts_like_its_fellow() -> None:
     """Else a limited run would plan fewer connections, and PostgreSQL would have to restart."""
-    tiers = {**TIERS, "app": ["vm1", "vm2"]}
+    tiers = {**TIERS, **{tier: ["vm1", "vm2"] for tier in ("edge", "app", "cache")}}
     both = examine({"vm1": host(), "vm2": host()}, tiers)
     limited = examine({"vm1": host(), "vm2": host(failure="unreachable: timed out", limited=True)}, tiers)
     assert limited.problems == []
@@ -153,7 +153,7 @@ def test_a_host_outside_of_the_limit_counts_like_its_fellow() -> None:
 
 
 def test_a_tier_of_an_unknown_host_is_refused() -> None:
-    assert subjects(examine(tiers={**TIERS, "edge": ["vm9"]})) == ["preflight_tier_hosts.edge"]
+    assert subjects(examine(tiers={**TIERS, "witness": ["vm8", "vm9"]})) == ["preflight_tier_hosts.witness"] * 2
 
 
 def test_an_undisciplined_clock_is_a_note_except_in_a_container() -> None:
