@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Called by Patroni with ACTION ROLE CLUSTER: keep etcd's leader off the machine of PostgreSQL's primary.
 
-When both die together, etcd has to elect a leader before it can say that the primary's lease is over: about six seconds more without a
-primary (measured with three members). The etcd member beside this one
-is recognised by BERTH_MEMBER_ADDRESS; one member alone has nowhere to move it to.
+When both die together, etcd has to elect a leader before it can say that the primary's lease is over: about six seconds more without a primary (measured with
+three members). The etcd member beside this one is recognised by BERTH_MEMBER_ADDRESS; one member alone has nowhere to move it to.
 """
 
 from __future__ import annotations
@@ -58,11 +57,12 @@ def main() -> int:
             move = choose(json.loads(etcdctl("endpoint", "status", "--write-out=json")), os.environ["BERTH_MEMBER_ADDRESS"])
             if move:
                 endpoint, member = move
-                print(f"{action}: etcd's leader moves to {member}: {etcdctl('--endpoints', endpoint, 'move-leader', member).strip()}")
+                answer = etcdctl("--endpoints", endpoint, "move-leader", member)
+                sys.stdout.write(f"{action}: {answer}")
             return 0
         except (OSError, ValueError, KeyError) as error:
             if time.monotonic() > deadline:
-                print(f"{action}: etcd's leader may be on the primary's machine still: {error}", file=sys.stderr)
+                sys.stderr.write(f"{action}: etcd's leader may be on the primary's machine still: {error}\n")
                 return 1
         time.sleep(1)
 
