@@ -113,7 +113,7 @@ options:
         default: false
       services:
         description:
-          - Services to recreate when the file changes.
+          - Services to recreate when the file changes. One that also has a O(files[].reload) here is only reloaded.
           - Required unless O(files[].reload) is given; V([]) says that a change needs no action.
         type: list
         elements: str
@@ -192,7 +192,7 @@ options:
         default: 90
       services:
         description:
-          - Services to recreate when one of the three files changes.
+          - Services to recreate when one of the three files changes. One that also has a O(certificates[].reload) here is only reloaded.
           - Required unless O(certificates[].reload) is given; V([]) says that a change needs no action.
         type: list
         elements: str
