@@ -114,7 +114,12 @@ def hosts_inventory(settings: Settings, addresses: Mapping[str, str]) -> dict[st
     inventory: dict[str, Any] = {
         "hosts": {
             # The container's name is for those who cut a VM's power or pull its cable.
-            name: {"ansible_host": address, **way_in, "lab_container": container_name(settings.name, name, settings.project)}
+            name: {
+                "ansible_host": address,
+                "host_address": address,
+                **way_in,
+                "lab_container": container_name(settings.name, name, settings.project),
+            }
             for name, address in addresses.items()
         }
     }
