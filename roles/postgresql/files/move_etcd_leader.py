@@ -4,7 +4,7 @@
 """Called by Patroni with ACTION ROLE CLUSTER: keep etcd's leader off the machine of PostgreSQL's primary.
 
 When both die together, etcd has to elect a leader before it can say that the primary's lease is over: about six seconds more without a primary (measured with
-three members). The etcd member beside this one is recognised by BERTH_MEMBER_ADDRESS; one member alone has nowhere to move it to.
+three members). The etcd member beside this one is named by BERTH_ETCD_MEMBER; one member alone has nowhere to move it to.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def etcdctl(*arguments: str) -> str:
     return done.stdout
 
 
-def choose(status: list[dict[str, Any]], address: str) -> tuple[str, str] | None:
+def choose(status: list[dict[str, Any]], name: str) -> tuple[str, str] | None:
     """Return (endpoint of the leader, id of the member to make leader, in hexadecimal), None when nothing has to be moved.
 
     Args:
         status: what ``etcdctl endpoint status --write-out=json`` printed.
-        address: address of this machine, as in the endpoints.
+        name: name of this machine's etcd member, as in the endpoints.
     """
     members = {entry["Endpoint"]: entry["Status"] for entry in status if entry.get("Status")}
-    here = next((endpoint for endpoint in members if endpoint.split("//")[-1].rpartition(":")[0] == address), None)
+    here = next((endpoint for endpoint in members if endpoint.split("//")[-1].rpartition(":")[0] == name), None)
     if here is None or members[here]["leader"] != members[here]["header"]["member_id"]:
         return None
     others = [one for endpoint, one in members.items() if endpoint != here and not one.get("isLearner") and not one.get("errors")]
@@ -54,7 +54,7 @@ def main() -> int:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            move = choose(json.loads(etcdctl("endpoint", "status", "--write-out=json")), os.environ["BERTH_MEMBER_ADDRESS"])
+            move = choose(json.loads(etcdctl("endpoint", "status", "--write-out=json")), os.environ["BERTH_ETCD_MEMBER"])
             if move:
                 endpoint, member = move
                 answer = etcdctl("--endpoints", endpoint, "move-leader", member)
