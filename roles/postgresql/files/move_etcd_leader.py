@@ -20,9 +20,11 @@ from typing import Any
 PATIENCE_S = 30
 
 
-def etcdctl(*arguments: str) -> str:
-    """Run etcdctl and return what it printed."""
-    done = subprocess.run(["etcdctl", "--command-timeout=3s", *arguments], capture_output=True, text=True, check=False)
+def etcdctl(*arguments: str, endpoint: str = "") -> str:
+    """Run etcdctl, against all members or one of them, and return what it printed."""
+    # A variable and not an option: etcdctl refuses to have both.
+    environment = {**os.environ, **({"ETCDCTL_ENDPOINTS": endpoint} if endpoint else {})}
+    done = subprocess.run(["etcdctl", "--command-timeout=3s", *arguments], capture_output=True, text=True, check=False, env=environment)
     # With one member down it ends with 1 and still prints what the others said.
     if not done.stdout.strip():
         raise OSError(done.stderr.strip() or f"etcdctl {arguments[0]} ended with {done.returncode}")
@@ -57,7 +59,7 @@ def main() -> int:
             move = choose(json.loads(etcdctl("endpoint", "status", "--write-out=json")), os.environ["BERTH_ETCD_MEMBER"])
             if move:
                 endpoint, member = move
-                answer = etcdctl("--endpoints", endpoint, "move-leader", member)
+                answer = etcdctl("move-leader", member, endpoint=endpoint)
                 sys.stdout.write(f"{action}: {answer}")
             return 0
         except (OSError, ValueError, KeyError) as error:
