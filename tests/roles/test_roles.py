@@ -106,8 +106,11 @@ def test_every_public_role_is_tried() -> None:
 def environment(lab: Lab) -> dict[str, str]:
     """What the examples read from the environment, as a reader would export it."""
     secrets = lab.host.variables["odoo_instance_secrets"]["main"]
+    authority = lab.host.variables["platform_authority"]
     return {
         **{f"{owner}_{name.upper()}": str(secrets[name]) for owner in ("APP", "ODOO") for name in secrets},
+        "PLATFORM_AUTHORITY_CERTIFICATE": str(authority["certificate"]),
+        "PLATFORM_AUTHORITY_KEY": str(authority["key"]),
         "APP_DATABASE_PASSWORD": str(secrets["db_password"]),
         "APP_CERTIFICATE": (lab.directory / "server.crt").read_text(encoding="utf-8"),
         "APP_CERTIFICATE_KEY": (lab.directory / "server.key").read_text(encoding="utf-8"),
