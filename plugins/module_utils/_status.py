@@ -138,7 +138,8 @@ def screen(hosts: Mapping[str, Mapping[str, Any]]) -> str:
         for member in (info.get("postgresql") or {}).get("members", []):
             line = (
                 f"PostgreSQL: {member.get('name')} is {member.get('role')}, {member.get('state')}, timeline "
-                f"{member.get('timeline', '-')}, lag {member.get('lag', 0)}" + (", restart pending" if member.get("pending_restart") else "")
+                f"{member.get('timeline', '-')}, lag {member.get('lag', 0)}"
+                + (", restart pending" if member.get("pending_restart") else "")
             )
             # Every member says the same of all, unless they are apart.
             if line not in notes:

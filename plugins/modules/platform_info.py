@@ -196,7 +196,9 @@ def read_cluster(services: list[dict[str, Any]], base_dir: str, timeout: float) 
     if member is None or not member.get("addresses"):
         return None
     try:
-        api = PatroniApi(member["addresses"][0], f"{base_dir}/postgresql/tls", "docker logs --tail 20 postgresql-postgresql-1", timeout=timeout)
+        api = PatroniApi(
+            member["addresses"][0], f"{base_dir}/postgresql/tls", "docker logs --tail 20 postgresql-postgresql-1", timeout=timeout
+        )
         cluster: dict[str, Any] = api.get("/cluster")
     except PatroniError as error:
         return {"error": str(error)}
