@@ -31,6 +31,12 @@ CSRF = re.compile(r'name="csrf_token"\s+value="([^"]+)"')
 # The client's version of the websocket protocol: Odoo closes a connection whose version differs from its own.
 WORKER_VERSION = re.compile(r'"?websocket_worker_version"?:\s*"([^"]+)"')
 
+STATIC_FILE = "/web/static/img/favicon.ico"
+"""Answered by a web worker without the database."""
+
+HEALTH = "/web/health"
+"""Answered by a web worker that asks the database, where the instance has one only."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -123,22 +129,23 @@ class Odoo:
         )
 
     def wait_until_up(self, *, seconds: float = 120) -> None:
-        """Wait for /web/health."""
+        """Wait for an answer that needs the database."""
 
         def probe() -> bool:
-            answer = self.request("/web/health", timeout=5)
-            assert answer.status == 200, f"/web/health answered {answer.status}"
+            answer = self.request(HEALTH, timeout=5)
+            assert answer.status == 200, f"{HEALTH} answered {answer.status}"
             return True
 
-        wait_for(f"{self.url}/web/health", probe, seconds=seconds)
+        wait_for(f"{self.url}{HEALTH}", probe, seconds=seconds)
 
 
 class Watch:
-    """What a client saw that asked for /web/health again and again."""
+    """What a client saw that asked for a page again and again."""
 
-    def __init__(self, odoo: Odoo) -> None:
-        """The client to ask with."""
+    def __init__(self, odoo: Odoo, path: str) -> None:
+        """The client to ask with, and what for."""
         self.odoo = odoo
+        self.path = path
         self.answers: list[str] = []
         self._stop = threading.Event()
 
@@ -147,7 +154,7 @@ class Watch:
         while not self._stop.wait(0.2):
             began = time.monotonic()
             try:
-                result = str(self.odoo.request("/web/health", timeout=10).status)
+                result = str(self.odoo.request(self.path, timeout=10).status)
             except OSError as error:
                 result = f"{type(error).__name__} {error} after {time.monotonic() - began:.1f} s"
             self.answers.append(result)
