@@ -134,7 +134,17 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._patroni_api import PATRONI_OPTIONS, QUICK, PatroniApi, PatroniError, apis, own_api, patronictl, read_cluster
+from ..module_utils._patroni_api import (
+    PATRONI_OPTIONS,
+    QUICK,
+    PatroniApi,
+    PatroniError,
+    apis,
+    container_hosts,
+    own_api,
+    patronictl,
+    read_cluster,
+)
 from ..module_utils._patroni_cluster import (
     Refused,
     check_reinitialize,
@@ -165,11 +175,12 @@ class Session:
         self.client = DockerClient(timeout=self.timeout + 60)
         self.container = find_container(self.client, options["project"], options["service"], optional=False)
         self.own = own_api(self.container, options["tls_dir"])
+        self.hosts = container_hosts(self.client, self.container)
         self.before = self.read()
 
     def read(self) -> Cluster:
         """Return the description of the cluster now."""
-        return read_cluster(self.own, self.options["tls_dir"])
+        return read_cluster(self.own, self.options["tls_dir"], self.hosts)
 
     def command(self, verb: str, *arguments: str) -> str:
         """Give a command through patronictl."""
@@ -199,7 +210,7 @@ class Session:
 
     def api(self, member: str) -> PatroniApi:
         """Return the REST API of a member."""
-        return apis(self.own, self.before["member"], self.own.get("/cluster"), self.options["tls_dir"])[member]
+        return apis(self.own, self.before["member"], self.own.get("/cluster"), self.options["tls_dir"], self.hosts)[member]
 
 
 def says_writable(api: PatroniApi) -> bool:

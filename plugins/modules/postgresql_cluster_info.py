@@ -208,7 +208,7 @@ summary:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._patroni_api import PATRONI_OPTIONS, PatroniError, own_api, read_cluster
+from ..module_utils._patroni_api import PATRONI_OPTIONS, PatroniError, container_hosts, own_api, read_cluster
 from ..module_utils._psql import PsqlError, find_container
 
 
@@ -217,8 +217,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=PATRONI_OPTIONS, supports_check_mode=True)
     options = module.params
     try:
-        container = find_container(DockerClient(), options["project"], options["service"], optional=False)
-        cluster = read_cluster(own_api(container, options["tls_dir"]), options["tls_dir"])
+        client = DockerClient()
+        container = find_container(client, options["project"], options["service"], optional=False)
+        own = own_api(container, options["tls_dir"])
+        cluster = read_cluster(own, options["tls_dir"], container_hosts(client, container))
     except (PatroniError, PsqlError, DockerError, DockerUnavailable) as error:
         module.fail_json(msg=f"Patroni: {error}")
     module.exit_json(changed=False, **cluster)

@@ -21,10 +21,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ansible_collections.berth.odoo.plugins.module_utils._docker_api import ExecResult
-from ansible_collections.berth.odoo.plugins.module_utils._patroni_api import PatroniApi, PatroniError, patronictl, read_cluster
+from ansible_collections.berth.odoo.plugins.module_utils._patroni_api import (
+    PatroniApi,
+    PatroniError,
+    container_hosts,
+    patronictl,
+    read_cluster,
+)
 from ansible_collections.berth.odoo.plugins.module_utils._psql import Container
 
 FIXTURES = Path(__file__).parent / "fixtures/patroni"
+CONTAINER = Container("abc", "172.17.0.2")
 DAY = datetime.timedelta(days=1)
 
 
@@ -227,6 +234,25 @@ def test_another_status_is_an_error(start: Callable[..., Member], authority: Aut
         api(member, authority).get("/config")
 
 
+HOSTS = dict.fromkeys(("db1", "db2", "db3"), "127.0.0.1")
+
+
+class Inspected:
+    """Docker's description of a container."""
+
+    def __init__(self, extra: list[str] | None) -> None:
+        self.extra = extra
+
+    def get(self, path: str) -> dict[str, Any]:
+        assert path == "/containers/abc/json"
+        return {"HostConfig": {"ExtraHosts": self.extra}}
+
+
+def test_names_are_those_that_the_container_was_given() -> None:
+    assert container_hosts(Inspected(["db2:10.0.0.12", "db3:fd00::13"]), CONTAINER) == {"db2": "10.0.0.12", "db3": "fd00::13"}
+    assert container_hosts(Inspected(None), CONTAINER) == {}
+
+
 # --- a whole cluster ---------------------------------------------------------------------------------------------------------------
 
 
@@ -237,8 +263,8 @@ def serve(name: str, start: Callable[..., Member], pem: Path) -> tuple[dict[str,
     members = {}
     for listed in recorded["cluster"]["members"]:
         members[listed["name"]] = member = start(pem)
-        # Patroni is where api_url says; the host of this one has no such address.
-        listed["api_url"] = f"https://127.0.0.1:{member.port}/patroni"
+        # Members know each other by names that this machine does not know.
+        listed["api_url"] = f"https://{listed['name']}:{member.port}/patroni"
         status = recorded["members"][listed["name"]]
         if isinstance(status, dict):
             member.answers["/patroni"] = (200, status)
@@ -251,7 +277,7 @@ def serve(name: str, start: Callable[..., Member], pem: Path) -> tuple[dict[str,
 
 def test_every_member_is_asked_itself(start: Callable[..., Member], authority: Authority, pem: Path) -> None:
     _recorded, members = serve("lagging", start, pem)
-    cluster = read_cluster(api(members["db2"], authority), str(authority.directory))
+    cluster = read_cluster(api(members["db2"], authority), str(authority.directory), HOSTS)
     assert [one["error"] for one in cluster["members"]] == ["", "", ""]
     assert cluster["members"][0]["receive_lag_bytes"] > 280_000_000
     assert members["db1"].asked == members["db3"].asked == ["/patroni"]
@@ -260,7 +286,7 @@ def test_every_member_is_asked_itself(start: Callable[..., Member], authority: A
 
 def test_a_member_that_does_not_answer_is_part_of_the_answer(start: Callable[..., Member], authority: Authority, pem: Path) -> None:
     _recorded, members = serve("leader_dead_with_lease", start, pem)
-    cluster = read_cluster(api(members["db2"], authority), str(authority.directory))
+    cluster = read_cluster(api(members["db2"], authority), str(authority.directory), HOSTS)
     error = cluster["members"][0]["error"]
     assert "Connection refused" in error
     assert "on the host of db1" in error
@@ -272,8 +298,8 @@ def test_an_impostor_among_the_members_is_not_believed(
     recorded, members = serve("three", start, pem)
     impostor = start(Authority(tmp_path / "other").issue("postgresql"))
     impostor.answers["/patroni"] = (200, recorded["members"]["db1"])
-    recorded["cluster"]["members"][0]["api_url"] = f"https://127.0.0.1:{impostor.port}/patroni"
-    cluster = read_cluster(api(members["db2"], authority), str(authority.directory))
+    recorded["cluster"]["members"][0]["api_url"] = f"https://db1:{impostor.port}/patroni"
+    cluster = read_cluster(api(members["db2"], authority), str(authority.directory), HOSTS)
     assert "does not vouch" in cluster["members"][0]["error"]
     assert cluster["members"][0]["writable"] is False
 
@@ -282,7 +308,7 @@ def test_while_etcd_is_away_a_member_still_tells_of_itself(start: Callable[..., 
     _recorded, members = serve("three", start, pem)
     for path in ("/cluster", "/config"):
         del members["db2"].answers[path]
-    cluster = read_cluster(api(members["db2"], authority), str(authority.directory))
+    cluster = read_cluster(api(members["db2"], authority), str(authority.directory), HOSTS)
     assert [one["name"] for one in cluster["members"]] == ["db2"]
     assert "/cluster" in cluster["dcs_error"]
 
@@ -300,9 +326,6 @@ class Engine:
     def exec(self, _container: str, argv: list[str], stdin: bytes | None = None) -> ExecResult:
         self.argv = argv
         return self.result
-
-
-CONTAINER = Container("abc", "172.17.0.2")
 
 
 def test_patronictl_prints() -> None:
