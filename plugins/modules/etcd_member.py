@@ -90,7 +90,6 @@ from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavaila
 from ..module_utils._etcd import Action, Member, changes, initial_cluster, parse_members
 from ..module_utils._psql import PsqlError, find_container
 
-
 INTERVAL = 0.5
 
 
