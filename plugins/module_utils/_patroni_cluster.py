@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ._patroni import PRIMARY_FIRST
+
 # What Patroni assumes for a key that its configuration does not have (patroni/global_config.py, patroni/config.py of 4.0).
 _DEFAULTS = {"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1048576, "synchronous_node_count": 1}
 _LEADERS = ("leader", "standby_leader")
 _SYNCHRONOUS = ("sync_standby", "quorum_standby")
 _SYNCHRONOUS_MODES = ("on", "quorum")
-# A standby does not start with less of these than its primary, so that they can be lowered on the primary first only.
-_PRIMARY_FIRST = ("max_connections", "max_locks_per_transaction", "max_prepared_transactions", "max_wal_senders", "max_worker_processes")
 
 
 class Refused(Exception):
@@ -372,7 +372,7 @@ def restart_in_place(cluster: Mapping[str, Any]) -> str:
     if leader and len(cluster["members"]) == 1:
         return f"{leader['name']} is the only member"
     changes = leader["pending_restart_reason"] if leader else {}
-    lowered = [name for name, change in sorted(changes.items()) if name in _PRIMARY_FIRST and _lowers(change)]
+    lowered = [name for name, change in sorted(changes.items()) if name in PRIMARY_FIRST and _lowers(change)]
     return f"a standby does not run with less than its primary of {', '.join(lowered)}" if lowered else ""
 
 

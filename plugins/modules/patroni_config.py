@@ -165,7 +165,7 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container, 
         if options["restart"] and state["pending"]:
             state = restart(client, container, api, options["timeout"])
             result.update(changed=True, restarted=True)
-    result["pending_restart"] = pending_restart(state)
+    result["pending_restart"] = pending_restart(wanted, state)
     return result
 
 
