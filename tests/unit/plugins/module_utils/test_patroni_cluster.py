@@ -212,6 +212,15 @@ def test_a_switchover_to_the_leader_is_nothing_to_do_even_where_it_would_be_refu
     assert cluster_rules.switchover_target(described("one"), "solo") == "solo"
 
 
+def test_with_named_synchronous_standbys_only_those_take_over() -> None:
+    cluster = described("two_synchronous")
+    assert cluster["synchronous_mode"] == "on"
+    assert member(cluster, "db2")["role"] == "sync_standby"
+    assert cluster_rules.switchover_target(cluster, None) == "db2"
+    with pytest.raises(Refused, match=r"db3 cannot take over: it does not answer: .*and it is stopped, and it is no synchronous standby"):
+        cluster_rules.switchover_target(cluster, "db3")
+
+
 def test_priorities_and_nofailover_count() -> None:
     def tagged(**tags: Any) -> Change:
         return lambda answers: of(answers, "db2").update(tags=tags)
