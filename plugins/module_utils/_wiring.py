@@ -85,8 +85,8 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -
 
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
-        C(postgresql_etcd_hosts), C(postgresql_client_networks), C(haproxy_members) and C(drill_addresses). Each host has all of them, and
-        uses those of its tiers.
+        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members) and C(drill_addresses). Each host
+        has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
     etcd_published = len(members) > 1
@@ -101,7 +101,11 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -
             "etcd_publish_address": addresses[host] if etcd_published and host in members else "",
             "postgresql_members": {name: addresses[name] for name in database} if len(database) > 1 else {},
             "postgresql_publish_address": addresses[host] if published and host in database else "",
-            "postgresql_etcd_hosts": [f"{addresses[name]}:{ETCD_PORT}" for name in members] if etcd_published else [f"etcd:{ETCD_PORT}"],
+            "postgresql_etcd_hosts": [f"{name}-etcd:{ETCD_PORT}" for name in members] if etcd_published else [f"etcd:{ETCD_PORT}"],
+            "postgresql_hosts": {
+                **{name: addresses[name] for name in database if name != host},
+                **{f"{name}-etcd": addresses[name] for name in members if name != host},
+            },
             "postgresql_client_networks": [f"{addresses[name]}/32" for name in app] if published else [],
             # The member on the same host is next door.
             "haproxy_members": {name: "postgresql" if name == host else addresses[name] for name in database},

@@ -113,8 +113,11 @@ def test_every_public_role_is_tried() -> None:
 def environment(lab: Lab) -> dict[str, str]:
     """What the examples read from the environment, as a reader would export it."""
     secrets = lab.host.variables["odoo_instance_secrets"]["main"]
+    authority = lab.host.variables["platform_authority"]
     return {
         **{f"{owner}_{name.upper()}": str(secrets[name]) for owner in ("APP", "ODOO") for name in secrets},
+        "PLATFORM_AUTHORITY_CERTIFICATE": str(authority["certificate"]),
+        "PLATFORM_AUTHORITY_KEY": str(authority["key"]),
         "APP_DATABASE_PASSWORD": str(secrets["db_password"]),
         "AUTHORITY_CERTIFICATE": str(lab.host.variables["platform_authority"]["certificate"]),
         "AUTHORITY_KEY": str(lab.host.variables["platform_authority"]["key"]),

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import shlex
 import string
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from . import pki
 from .run import run
 from .settings import Settings
 from .vms import container_name
@@ -152,7 +154,9 @@ def _token(length: int = 32) -> str:
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
 
 
-def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certificate: str, key: str) -> dict[str, Any]:
+def complete_secrets(
+    current: Mapping[str, Any], instances: Iterable[str], certificate: str, key: str, new_authority: Callable[[], dict[str, str]]
+) -> dict[str, Any]:
     """Secrets of a lab: those it has stay, missing ones are generated, the certificate is the current one.
 
     The administrator's password is typed by people, so it alone has no quotes, spaces or backslashes.
@@ -162,6 +166,7 @@ def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certi
         instances: names of the Odoo instances.
         certificate: PEM of the server certificate and its issuer.
         key: PEM of its key.
+        new_authority: makes the authority of the platform's services; called only when there is none yet.
     """
     known = current.get("odoo_instance_secrets", {})
     made = {}
@@ -170,12 +175,17 @@ def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certi
         made[name] = fresh | known.get(name, {})
     return {
         "odoo_instance_secrets": {**known, **made},
+        "platform_authority": current.get("platform_authority") or new_authority(),
         "traefik_certificates": {"main": {"certificate": certificate, "key": key}},
     }
 
 
-def ensure_secrets(settings: Settings) -> bool:
+def ensure_secrets(settings: Settings, now: datetime.datetime) -> bool:
     """Write the vault password and the encrypted group_vars/all/secrets.yml of a lab; keep what a living lab already uses.
+
+    Args:
+        settings: the lab.
+        now: time of day, with zone.
 
     Returns:
         True when something was written.
@@ -191,7 +201,13 @@ def ensure_secrets(settings: Settings) -> bool:
     file = settings.directory / "inventory" / "group_vars" / "all" / "secrets.yml"
     current = yaml.safe_load(vault.decrypt(file.read_bytes())) if file.exists() else {}
     chain = "".join((settings.directory / name).read_text() for name in ("server.crt", "ca.crt"))
-    wanted = complete_secrets(current, settings.instances, chain, (settings.directory / "server.key").read_text())
+    wanted = complete_secrets(
+        current,
+        settings.instances,
+        chain,
+        (settings.directory / "server.key").read_text(),
+        lambda: pki.platform_authority(settings.name, now),
+    )
     if wanted == current:
         return False
     file.parent.mkdir(parents=True, exist_ok=True)

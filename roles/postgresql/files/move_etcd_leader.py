@@ -4,7 +4,7 @@
 """Called by Patroni with ACTION ROLE CLUSTER: keep etcd's leader off the machine of PostgreSQL's primary.
 
 When both die together, etcd has to elect a leader before it can say that the primary's lease is over: about six seconds more without a primary (measured with
-three members). The etcd member beside this one is recognised by BERTH_MEMBER_ADDRESS; one member alone has nowhere to move it to.
+three members). The etcd member beside this one is named by BERTH_ETCD_MEMBER; one member alone has nowhere to move it to.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from typing import Any
 PATIENCE_S = 30
 
 
-def etcdctl(*arguments: str) -> str:
-    """Run etcdctl and return what it printed."""
-    done = subprocess.run(["etcdctl", "--command-timeout=3s", *arguments], capture_output=True, text=True, check=False)
+def etcdctl(*arguments: str, endpoint: str = "") -> str:
+    """Run etcdctl, against all members or one of them, and return what it printed."""
+    # A variable and not an option: etcdctl refuses to have both.
+    environment = {**os.environ, **({"ETCDCTL_ENDPOINTS": endpoint} if endpoint else {})}
+    done = subprocess.run(["etcdctl", "--command-timeout=3s", *arguments], capture_output=True, text=True, check=False, env=environment)
     # With one member down it ends with 1 and still prints what the others said.
     if not done.stdout.strip():
         raise OSError(done.stderr.strip() or f"etcdctl {arguments[0]} ended with {done.returncode}")
     return done.stdout
 
 
-def choose(status: list[dict[str, Any]], address: str) -> tuple[str, str] | None:
+def choose(status: list[dict[str, Any]], name: str) -> tuple[str, str] | None:
     """Return (endpoint of the leader, id of the member to make leader, in hexadecimal), None when nothing has to be moved.
 
     Args:
         status: what ``etcdctl endpoint status --write-out=json`` printed.
-        address: address of this machine, as in the endpoints.
+        name: name of this machine's etcd member, as in the endpoints.
     """
     members = {entry["Endpoint"]: entry["Status"] for entry in status if entry.get("Status")}
-    here = next((endpoint for endpoint in members if endpoint.split("//")[-1].rpartition(":")[0] == address), None)
+    here = next((endpoint for endpoint in members if endpoint.split("//")[-1].rpartition(":")[0] == name), None)
     if here is None or members[here]["leader"] != members[here]["header"]["member_id"]:
         return None
     others = [one for endpoint, one in members.items() if endpoint != here and not one.get("isLearner") and not one.get("errors")]
@@ -54,10 +56,10 @@ def main() -> int:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            move = choose(json.loads(etcdctl("endpoint", "status", "--write-out=json")), os.environ["BERTH_MEMBER_ADDRESS"])
+            move = choose(json.loads(etcdctl("endpoint", "status", "--write-out=json")), os.environ["BERTH_ETCD_MEMBER"])
             if move:
                 endpoint, member = move
-                answer = etcdctl("--endpoints", endpoint, "move-leader", member)
+                answer = etcdctl("move-leader", member, endpoint=endpoint)
                 sys.stdout.write(f"{action}: {answer}")
             return 0
         except (OSError, ValueError, KeyError) as error:

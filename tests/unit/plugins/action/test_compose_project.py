@@ -21,9 +21,12 @@ from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Re
 DEFINITION = {"services": {"web": {"image": "i:1"}}}
 NOW = 1_800_000_000
 DAY = 86400
-CA, CA_KEY = _authority.create("berth.odoo test", 3650, NOW)
-OTHER, OTHER_KEY = _authority.create("berth.odoo other", 3650, NOW)
-AUTHORITY = {"certificate": CA, "key": CA_KEY}
+AUTHORITY = dict(zip(("certificate", "key"), _authority.create("berth.odoo test", 3650, NOW), strict=True))
+ANOTHER = dict(zip(("certificate", "key"), _authority.create("berth.odoo other", 3650, NOW), strict=True))
+CA = AUTHORITY["certificate"]
+CA_KEY = AUTHORITY["key"]
+OTHER = ANOTHER["certificate"]
+OTHER_KEY = ANOTHER["key"]
 
 
 def action_for(**arguments: Any) -> ActionModule:

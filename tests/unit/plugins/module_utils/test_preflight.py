@@ -12,12 +12,16 @@ import pytest
 import yaml
 
 from ansible_collections.berth.odoo.plugins.action.preflight import read_specifications
-from ansible_collections.berth.odoo.plugins.module_utils import _preflight, _validate
+from ansible_collections.berth.odoo.plugins.module_utils import _authority, _preflight, _validate
 from ansible_collections.berth.odoo.plugins.module_utils._preflight import Host, Report, Rules
 
 COLLECTION = Path(__file__).parents[4]
 SPECIFICATIONS = read_specifications(COLLECTION / "roles")
 TIERS = {tier: ["vm1"] for tier in _validate.REQUIRED_TIERS}
+
+NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
+DAY = 86400
+CERTIFICATE, KEY = _authority.create("berth.odoo test", 3650, NOW)
 
 FACTS: dict[str, Any] = {
     "os": {"id": "debian", "version_id": "13", "pretty_name": "Debian GNU/Linux 13 (trixie)"},
@@ -38,6 +42,7 @@ FACTS: dict[str, Any] = {
 VARIABLES: dict[str, Any] = {
     "odoo_instances": {"main": {"domains": ["odoo.example.com"], "database": "main", "users": 10}},
     "odoo_instance_secrets": {"main": {key: f"{key}-abcdefghijklmnop" for key in _validate.INSTANCE_SECRETS}},
+    "platform_authority": {"certificate": CERTIFICATE, "key": KEY},
 }
 
 
@@ -47,7 +52,7 @@ def host(variables: dict[str, Any] | None = None, facts: dict[str, Any] | None =
 
 
 def examine(hosts: dict[str, Host] | None = None, tiers: dict[str, list[str]] | None = None, **rules: Any) -> Report:
-    return _preflight.examine(hosts or {"vm1": host()}, tiers or TIERS, SPECIFICATIONS, Rules(**rules))
+    return _preflight.examine(hosts or {"vm1": host()}, tiers or TIERS, SPECIFICATIONS, Rules(**rules), NOW)
 
 
 def subjects(report: Report) -> list[str]:
@@ -124,6 +129,64 @@ def test_what_cannot_be_rendered_is_said_once() -> None:
     )
     report = examine({"vm1": broken})
     assert subjects(report) == ["odoo_instance_secrets", "traefik_certificates"]
+
+
+OTHER, OTHER_KEY = _authority.create("berth.odoo other", 3650, NOW)
+EXPIRED = dict(zip(("certificate", "key"), _authority.create("old", 10, NOW - 11 * DAY), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("authority", "subject", "found"),
+    [
+        ("canary", "platform_authority", "a text, not shown because it may be a secret"),
+        ({"certificate": CERTIFICATE}, "platform_authority.key", "nothing"),
+        ({"certificate": CERTIFICATE, "key": KEY, "keyy": "canary"}, "platform_authority.keyy", "a key that nothing reads"),
+        ({"certificate": CERTIFICATE, "key": 48151623421234567890}, "platform_authority.key", "a whole number, not shown"),
+        ({"certificate": "canary", "key": KEY}, "platform_authority.certificate", "no certificate that can be read (not shown)"),
+        ({"certificate": CERTIFICATE, "key": "canary"}, "platform_authority.key", "no private key that can be read (not shown)"),
+        ({"certificate": KEY, "key": CERTIFICATE}, "platform_authority.certificate", "no certificate that can be read (not shown)"),
+        ({"certificate": CERTIFICATE, "key": OTHER_KEY}, "platform_authority.key", "the key of another certificate (not shown)"),
+        (EXPIRED, "platform_authority.certificate", "'CN=old', expired on 2027-01-14T08:00:00Z"),
+    ],
+)
+def test_an_authority_that_cannot_sign_is_refused_and_not_shown(authority: Any, subject: str, found: str) -> None:
+    report = examine({"vm1": host({"platform_authority": authority})})
+    assert [(problem.subject, problem.hosts) for problem in report.problems] == [(subject, ("vm1",))]
+    assert report.problems[0].found.startswith(found)
+    text = "\n".join([*_validate.format_problems(report.problems, ["vm1"]), *report.notes])
+    secrets = [line for key in (KEY, OTHER_KEY, EXPIRED["key"]) for line in key.splitlines()[1:-1]]
+    assert [secret for secret in ("canary", "48151623421234567890", *secrets) if secret in text] == []
+
+
+def test_a_missing_authority_says_how_to_add_it() -> None:
+    (problem,) = examine({"vm1": host({"platform_authority": None})}).problems
+    assert (problem.subject, problem.found, problem.remedy) == ("platform_authority", "nothing", _authority.ADD)
+    assert "secrets_only=platform_authority" in problem.remedy
+    nothing = {"platform_authority": None, "odoo_instance_secrets": None}
+    remedies = {problem.subject: problem.remedy for problem in examine({"vm1": host(nothing)}).problems}
+    assert remedies["platform_authority"] == remedies["odoo_instance_secrets.main.db_password"], "one command makes both"
+
+
+def test_an_authority_is_needed_where_there_is_a_database_and_judged_where_it_is_set() -> None:
+    tiers = {**TIERS, "database": []}
+    assert subjects(examine({"vm1": host({"platform_authority": None})}, tiers)) == ["group database"]
+    assert subjects(examine({"vm1": host({"platform_authority": "x"})}, tiers)) == ["group database", "platform_authority"]
+
+
+def test_an_authority_that_ends_soon_is_worth_a_note() -> None:
+    def report(days: int) -> Report:
+        certificate, key = _authority.create("short", days, NOW)
+        return examine({"vm1": host({"platform_authority": {"certificate": certificate, "key": key}})})
+
+    assert (report(181).problems, report(181).notes) == ([], [])
+    assert report(170).problems == []
+    assert report(170).notes[0].startswith("vm1: platform_authority expires on 2027-07-04T08:00:00Z; ")
+
+
+def test_without_cryptography_one_problem_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_authority, "LIBRARY_ERROR", "no module")
+    (problem,) = examine({"vm1": host(), "vm2": host()}).problems
+    assert problem.found == "no Python package cryptography"
 
 
 def test_a_certificate_is_looked_for_among_traefiks() -> None:

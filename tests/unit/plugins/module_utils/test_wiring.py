@@ -48,6 +48,7 @@ def test_one_host_publishes_nothing_and_uses_names() -> None:
     assert alone["etcd_publish_address"] == alone["postgresql_publish_address"] == ""
     assert alone["postgresql_etcd_hosts"] == ["etcd:2379"]
     assert alone["postgresql_client_networks"] == []
+    assert alone["postgresql_hosts"] == {}
     assert alone["haproxy_members"] == {"vm1": "postgresql"}
     assert set(alone["images_names"]) == {"odoo", "pgbouncer", "haproxy", "redis", "postgresql", "etcd", "traefik"}
 
@@ -58,6 +59,8 @@ def test_three_members_and_an_application_host() -> None:
     members = {name: ADDRESSES[name] for name in ("db1", "db2", "db3")}
     assert found["db2"]["etcd_members"] == found["db2"]["postgresql_members"] == members
     assert found["db2"]["etcd_publish_address"] == found["db2"]["postgresql_publish_address"] == "10.0.0.3"
+    assert found["db2"]["postgresql_etcd_hosts"] == ["db1-etcd:2379", "db2-etcd:2379", "db3-etcd:2379"]
+    assert found["db2"]["postgresql_hosts"] == {name: ADDRESSES[name[:3]] for name in ("db1", "db3", "db1-etcd", "db3-etcd")}
     assert found["db2"]["postgresql_client_networks"] == ["10.0.0.1/32"]
     assert found["db2"]["images_names"] == ["postgresql", "etcd"]
     assert found["app1"]["etcd_publish_address"] == found["app1"]["postgresql_publish_address"] == ""
