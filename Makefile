@@ -44,7 +44,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 	@tools/lock
 
 ##@ Prove it
-.PHONY: test sanity build molecule bench-converge
+.PHONY: test sanity build molecule bench-converge bench-postgresql
 test: bootstrap setup ## Everything: lint, unit, sanity, build, lab, every Molecule scenario; within an hour on 2 cores
 	@python tests/run.py
 sanity: setup ## ansible-test sanity
@@ -58,6 +58,8 @@ molecule-%: bootstrap setup ## One scenario, as in: make molecule-default
 	@python tests/run.py molecule:$*
 bench-converge: setup ## Time converging the demo: no-op, one setting changed; five runs, medians; BENCH=--help lists more
 	@python tests/bench/converge.py $(BENCH)
+bench-postgresql: setup ## Compare tuned with default PostgreSQL on the demo's VM: pgbench, Odoo deliveries; about 3 minutes; BENCH=--help lists more
+	@python tests/bench/postgresql.py $(BENCH)
 
 ##@ Tidy up
 .PHONY: clean

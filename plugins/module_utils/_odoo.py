@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import ANSWER, leftovers, listed
+from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import ANSWER, TableStep, leftovers, listed, shown
 from ansible_collections.berth.odoo.plugins.module_utils._validate import MODULE_NAME
 
 # 2026-11-21 10:00:00,123 7 ERROR demo odoo.modules.registry: Failed to load registry
@@ -102,17 +102,21 @@ def password_note(key: bytes, stored: str, password: str) -> str:
 
 
 def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], password_right: bool) -> list[str]:
-    """Say in words what odoo_database has to do; nothing when the database is as wanted.
+    """Say in words what odoo_database has to do, tables aside; nothing when the database is as wanted.
 
     Args:
-        wanted: ``language``, ``country``, ``login``, ``parameters``.
+        wanted: ``language``, ``country``, ``login``, ``parameters``, ``modules``.
         state: As ``_odoo_inside.read_state`` returns it.
         password_right: Whether the stored hash is that of the wanted password, or the password is not managed.
     """
+    missing = modules_to_change(wanted["modules"], True, state["modules"])
+    install = [f"install {listed(missing)}"] if missing else []
     if not state["initialised"]:
         verb = "continue the interrupted initialisation of" if state["unfinished"] else "initialise"
-        return [f"{verb} database {state['database']}"]
+        return [f"{verb} database {state['database']}", *install]
     changes = []
+    if state["unfinished"]:
+        changes.append("clean up an interrupted change of modules")
     if wanted["language"] not in state["languages"]:
         changes.append(f"load language {wanted['language']}")
     if wanted["login"] != state["login"]:
@@ -122,29 +126,41 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     changes.extend(
         f"set system parameter {key}" for key, value in sorted(wanted["parameters"].items()) if state["parameters"].get(key) != value
     )
-    return changes
+    return [*changes, *install]
 
 
-def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the side of a diff that shows a database as it is, without secrets."""
+def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any], steps: Sequence[TableStep]) -> dict[str, Any]:
+    """Return the side of a diff that shows a database as it is, without secrets; of tables only what differs."""
     return {
         "initialised": state["initialised"],
         "languages": state["languages"],
         "administrator's login": state["login"],
         "system parameters": {key: state["parameters"].get(key) for key in sorted(wanted["parameters"])},
+        "modules": sorted(name for name in wanted["modules"] if state["modules"].get(name) == "installed"),
+        "tables": _tables_view((step.table, step.before) for step in steps),
     }
 
 
-def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_right: bool) -> dict[str, Any]:
+def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_right: bool, steps: Sequence[TableStep]) -> dict[str, Any]:
     """Return the side of a diff that shows a database as it shall be."""
     view = {
         "initialised": True,
         "languages": sorted({*state["languages"], wanted["language"]}),
         "administrator's login": wanted["login"],
         "system parameters": dict(sorted(wanted["parameters"].items())),
+        "modules": sorted(set(wanted["modules"])),
+        "tables": _tables_view((step.table, step.after) for step in steps),
     }
     if state["initialised"] and not password_right:
         view["administrator's password"] = "(another one)"
+    return view
+
+
+def _tables_view(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    view: dict[str, dict[str, Any]] = {}
+    for table, values in entries:
+        # As text: PostgreSQL keeps storage parameters as such, and 5000 is no other value than "5000".
+        view.setdefault(table, {}).update({key: shown(value) for key, value in values.items()})
     return view
 
 

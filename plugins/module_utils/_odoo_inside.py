@@ -27,7 +27,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 ANSWER = "berth-answer:"
 # Advisory lock that serialises operations on one database: the first 63 bits of sha256("berth.odoo maintenance").
@@ -38,6 +38,14 @@ CHANGING_MODULES = "berth: changing modules"
 TRANSITIONAL = ("to install", "to upgrade", "to remove")
 # Shown in messages so that a long list stays readable.
 SHOWN = 8
+# Kinds of what a table may have beside storage parameters.
+STATISTICS = "statistics"
+INDEX = "index"
+# How long to wait for a table in each round, in seconds. More than deadlock_timeout (1 s), after which autovacuum gives way to us.
+# What we ask for (SHARE UPDATE EXCLUSIVE) lets reading and writing go on, also of those who come after us.
+LOCK_WAITS_S = (2, 5)
+# An index is built beside its users, but has to wait for every transaction that began before it.
+INDEX_WAIT_S = 10
 
 
 class Refused(Exception):
@@ -115,6 +123,140 @@ def leftovers(modules: Mapping[str, str]) -> dict[str, str]:
     return {name: state for name, state in modules.items() if state in TRANSITIONAL}
 
 
+# --- tables, without any input or output --------------------------------------------------------------------------------
+
+
+class TableStep(NamedTuple):
+    """Statements that bring one table closer to what is wanted."""
+
+    table: str
+    before: dict[str, Any]
+    """Entries that differ, as they are; what is not set is missing."""
+    after: dict[str, Any]
+    """The same entries, as they shall be."""
+    statements: list[str]
+    builds: str = ""
+    """Name of the index that they build, outside of a transaction; empty for all other statements."""
+
+    @property
+    def text(self) -> str:
+        """What it does, for people."""
+        words = [
+            f"{key} = {shown(value)}" + (f" (was {self.before[key]})" if key in self.before else "") for key, value in self.after.items()
+        ]
+        return f"set on table {self.table}: {', '.join(words)}"
+
+
+def shown(value: Any) -> str:
+    """Return a wanted value as PostgreSQL takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse_key(key: str) -> tuple[str, list[str]]:
+    """Return the kind and the columns of an entry such as ``statistics(company_id, state)``; a storage parameter is its own kind."""
+    match = re.fullmatch(r"(statistics|index)\s*\((.*)\)", key)
+    return (match[1], [column.strip() for column in match[2].split(",")]) if match else (key, [])
+
+
+def index_name(table: str, columns: Sequence[str]) -> str:
+    """Return the name that Odoo gives to an index (``make_index_name`` in Odoo's ``tools/sql.py``)."""
+    return f"{table}__{'_'.join(columns)}_index"
+
+
+def quoted(name: str) -> str:
+    """Quote a name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def same_value(found: str | None, wanted: Any) -> bool:
+    """Tell whether a storage parameter, which PostgreSQL keeps as somebody typed it, has a value."""
+    if found is None:
+        return False
+    if isinstance(wanted, bool):
+        return (found.lower() in ("true", "on", "yes", "1")) == wanted
+    try:
+        return float(found) == float(wanted)
+    except ValueError:
+        return False
+
+
+def table_steps(wanted: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> list[TableStep]:
+    """Return what to do so that the tables that exist have what is wanted. What is not named stays as it is.
+
+    Args:
+        wanted: Entries of each table, as ``_odoo_tables.merge_tables`` returns them.
+        found: As :func:`read_tables` returns it.
+    """
+    steps: list[TableStep] = []
+    for table in sorted(wanted):
+        if table in found:
+            steps += _table_steps(table, wanted[table], found[table])
+    return steps
+
+
+def _table_steps(table: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[TableStep]:
+    actions: list[str] = []
+    created: list[str] = []
+    indexes: list[TableStep] = []
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for key, value in wanted.items():
+        kind, columns = parse_key(key)
+        if not found["columns"].keys() >= set(columns):
+            continue
+        if kind == INDEX:
+            indexes += _index_step(table, key, columns, found["indexes"])
+        elif kind == STATISTICS and len(columns) > 1:
+            if not any(set(item["columns"]) == set(columns) and {"d", "f", "m"} <= set(item["kinds"]) for item in found["statistics"]):
+                name = f"berth_{table}_{'_'.join(columns)}"
+                created.append(f"CREATE STATISTICS {quoted(name)} ON {', '.join(map(quoted, columns))} FROM {quoted(table)}")
+                after[key] = True
+        elif kind == STATISTICS:
+            target = found["columns"][columns[0]]
+            if target != value:
+                actions.append(f"ALTER COLUMN {quoted(columns[0])} SET STATISTICS {value}")
+                before.update({key: target} if target >= 0 else {})
+                after[key] = value
+        elif not same_value(found["options"].get(key), value) and (found["toast"] or not key.startswith("toast.")):
+            before.update({key: found["options"][key]} if key in found["options"] else {})
+            after[key] = value
+    options = ", ".join(f"{key} = {shown(value)}" for key, value in after.items() if not parse_key(key)[1])
+    if options:
+        actions.insert(0, f"SET ({options})")
+    statements = [f"ALTER TABLE {quoted(table)} {', '.join(actions)}"] if actions else []
+    if any(parse_key(key)[1] for key in after):
+        # Without it a new target or new statistics would mean nothing until autovacuum comes by.
+        created.append(f"ANALYZE {quoted(table)}")
+    if statements or created:
+        yield TableStep(table, before, after, [*statements, *created])
+    yield from indexes
+
+
+def _index_step(table: str, key: str, columns: Sequence[str], found: Iterable[Mapping[str, Any]]) -> Iterator[TableStep]:
+    name = index_name(table, columns)
+    broken = False
+    for index in found:
+        if index["valid"] and index["plain"] and index["columns"][: len(columns)] == list(columns):
+            return
+        broken = broken or (index["name"] == name and not index["valid"])
+    create = f"CREATE INDEX CONCURRENTLY {quoted(name)} ON {quoted(table)} ({', '.join(map(quoted, columns))})"
+    # What an interrupted build leaves behind is kept up to date by every write and used by no query.
+    drop = [f"DROP INDEX CONCURRENTLY {quoted(name)}"] if broken else []
+    yield TableStep(table, {key: "invalid"} if broken else {}, {key: True}, [*drop, create], name)
+
+
+def unknown_entries(wanted: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return which entries name a column that their table does not have."""
+    return [
+        f"{table}.{key}: table {table} has no column {column}"
+        for table in sorted(wanted)
+        if table in found
+        for key in wanted[table]
+        for column in parse_key(key)[1]
+        if column not in found[table]["columns"]
+    ]
+
+
 # --- the database -------------------------------------------------------------------------------------------------------
 
 
@@ -147,14 +289,15 @@ def rows(connection: Any, statement: str, *values: Any) -> list[tuple[Any, ...]]
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def read_state(connection: Any, parameters: Sequence[str]) -> dict[str, Any]:
+def read_state(connection: Any, parameters: Iterable[str], tables: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Return what the modules compare with what is wanted.
 
     Args:
         connection: To the instance's database.
         parameters: Keys of the system parameters to return.
+        tables: Entries wanted of tables, to be returned as they are.
     """
-    ((database, has_odoo, tables, note),) = rows(
+    ((database, has_odoo, occupied, note),) = rows(
         connection,
         """
         SELECT current_database(), to_regclass('ir_module_module') IS NOT NULL,
@@ -167,7 +310,7 @@ def read_state(connection: Any, parameters: Sequence[str]) -> dict[str, Any]:
     state: dict[str, Any] = {
         "database": database,
         "unfinished": note if note in (INITIALISING, CHANGING_MODULES) else "",
-        "foreign_tables": 0 if has_odoo else tables,
+        "foreign_tables": 0 if has_odoo else occupied,
         "version": "",
         "modules": {},
         "parameters": {},
@@ -201,7 +344,121 @@ def read_state(connection: Any, parameters: Sequence[str]) -> dict[str, Any]:
         ):
             state["country"] = country or ""
     state["initialised"] = state["modules"].get("base") == "installed" and state["unfinished"] != INITIALISING
+    state["tables"] = read_tables(connection, tables) if tables and state["initialised"] else {}
     return state
+
+
+def read_tables(connection: Any, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what those of the tables that exist have now.
+
+    Each has ``options`` (storage parameters by name), ``toast`` (whether it has a TOAST table), ``columns`` (statistics target of those
+    columns that anything is wanted for, -1 for the server's own), ``statistics`` and ``indexes``.
+    """
+    columns = sorted({column for entries in wanted.values() for key in entries for column in parse_key(key)[1]})
+    found = {}
+    for name, toast, options, targets, statistics, indexes in rows(
+        connection,
+        """
+        SELECT c.relname, t.oid IS NOT NULL,
+               coalesce(c.reloptions, '{}') || ARRAY(SELECT 'toast.' || o FROM unnest(t.reloptions) o),
+               (SELECT coalesce(json_object_agg(attname, coalesce(attstattarget, -1)), '{}') FROM pg_attribute
+                 WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attname = ANY(%s)),
+               (SELECT coalesce(json_agg(json_build_object('kinds', s.stxkind, 'columns',
+                         ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = ANY(s.stxkeys)))), '[]')
+                  FROM pg_statistic_ext s WHERE s.stxrelid = c.oid AND s.stxexprs IS NULL),
+               (SELECT coalesce(json_agg(json_build_object('name', x.relname, 'valid', i.indisvalid,
+                         'plain', i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree',
+                         'columns', ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) k))), '[]')
+                  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+                 WHERE i.indrelid = c.oid AND c.relname = ANY(%s))
+          FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname = ANY(%s)
+        """,
+        columns,
+        [table for table, entries in wanted.items() if any(parse_key(key)[0] == INDEX for key in entries)],
+        list(wanted),
+    ):
+        found[name] = {
+            "options": dict(option.split("=", 1) for option in options),
+            "toast": toast,
+            "columns": targets,
+            "statistics": statistics,
+            "indexes": indexes,
+        }
+    return found
+
+
+def set_tables(connection: Any, wanted: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Give the tables what is wanted, and keep nobody waiting.
+
+    Args:
+        connection: Of the tables' owner, straight to PostgreSQL.
+        wanted: Entries of each table.
+
+    Returns:
+        What was done, and what could not be done because somebody held a table.
+    """
+    import psycopg2  # type: ignore[import-untyped,unused-ignore]
+
+    done: list[str] = []
+    locked: list[str] = []
+    for seconds in LOCK_WAITS_S:
+        locked = []
+        # Read again each time: a step that failed may have left something behind.
+        for step in table_steps(wanted, read_tables(connection, wanted)):
+            try:
+                (build_index if step.builds else set_table)(connection, step, seconds)
+            except psycopg2.errors.LockNotAvailable:
+                locked.append(f"{step.text}, because it is in use by {in_the_way(connection, step)}")
+            else:
+                done.append(step.text)
+        if not locked:
+            break
+    return done, locked
+
+
+def set_table(connection: Any, step: TableStep, seconds: int) -> None:
+    """Perform a step as a whole or not at all."""
+    rows(connection, "BEGIN")
+    try:
+        rows(connection, "SELECT set_config('lock_timeout', %s, true)", f"{seconds}s")
+        for statement in step.statements:
+            rows(connection, statement)
+    except BaseException:
+        rows(connection, "ROLLBACK")
+        raise
+    rows(connection, "COMMIT")
+
+
+def build_index(connection: Any, step: TableStep, seconds: int) -> None:
+    """Build an index without stopping writers; one that could not be finished is removed."""
+    import psycopg2  # type: ignore[import-untyped,unused-ignore]
+
+    rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{INDEX_WAIT_S}s")
+    try:
+        for statement in step.statements:
+            rows(connection, statement)
+    except psycopg2.errors.LockNotAvailable:
+        rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{seconds}s")
+        # When it cannot be removed either, the next round or run sees it and begins with it.
+        with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+            rows(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(step.builds)}")
+        raise
+
+
+def in_the_way(connection: Any, step: TableStep) -> str:
+    """Say who keeps a table, or the transactions that an index has to wait for."""
+    holders = rows(
+        connection,
+        "SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), a.usename), date_trunc('second', a.xact_start)"
+        " FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.granted AND a.pid <> pg_backend_pid() AND l.relation = %s::regclass"
+        " AND (%s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')) ORDER BY 1",
+        quoted(step.table),
+        bool(step.builds),
+    )
+    # Since when a session of another role works, only a superuser sees.
+    text = "; ".join(f"{who}, pid {pid}" + (f", since {since}" if since else "") for pid, who, since in holders)
+    return text or ("a transaction that began earlier" if step.builds else "somebody who has gone just now")
 
 
 def annotate(connection: Any, note: str | None) -> None:
@@ -373,7 +630,7 @@ def initialise(connection: Any, registry_class: Any, request: Mapping[str, Any],
 def answer_state(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state of the database, reading only."""
     with contextlib.closing(connect(read_configuration(), request["who"])) as connection:
-        return read_state(connection, request["parameters"])
+        return read_state(connection, request["parameters"], request["tables"])
 
 
 def answer_available(_request: Mapping[str, Any]) -> dict[str, Any]:
@@ -387,9 +644,15 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
     options = read_configuration()
     with contextlib.closing(connect(options, request["who"])) as connection, alone(connection, request["wait"]):
         # Read again under the lock: whoever held it before may have done the work.
-        state = read_state(connection, list(request["parameters"]))
+        state = read_state(connection, request["parameters"])
         registry_class = load_odoo()
-        check_version(state, image_modules())
+        available = image_modules()
+        check_version(state, available)
+        missing = [name for name in request["modules"] if state["modules"].get(name) != "installed"]
+        if missing:
+            check_modules(state, missing, available)
+        if request["only_check"]:
+            return state
         if not state["initialised"]:
             initialise(connection, registry_class, request, state)
             state = read_state(connection, [])
@@ -402,7 +665,19 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
                 env.ref("base.user_admin").password = request["password"]
             for key, value in request["parameters"].items():
                 env["ir.config_parameter"].set_param(key, value)
-        return read_state(connection, list(request["parameters"]))
+        # The initialisation may have brought some.
+        missing = [name for name in missing if state["modules"].get(name) != "installed"]
+        change_modules(connection, registry_class, state, missing, [])
+        # Last, because tables come with modules.
+        done, locked = set_tables(connection, request["tables"])
+        return {**read_state(connection, request["parameters"], request["tables"]), "tables_done": done, "tables_locked": locked}
+
+
+def answer_tables(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Change tables alone, which needs no Odoo, and return the database's new state."""
+    with contextlib.closing(connect(read_configuration(), request["who"])) as connection, alone(connection, request["wait"]):
+        done, locked = set_tables(connection, request["tables"])
+        return {**read_state(connection, request["parameters"], request["tables"]), "tables_done": done, "tables_locked": locked}
 
 
 def answer_modules(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -415,33 +690,46 @@ def answer_modules(request: Mapping[str, Any]) -> dict[str, Any]:
         registry_class = load_odoo()
         available = image_modules()
         check_version(state, available)
-        if request["install"]:
-            problems = module_problems(request["install"], available)
-            if problems:
-                raise Refused("\n".join(problems))
-        pending = leftovers(state["modules"])
-        if pending and state["unfinished"] != CHANGING_MODULES:
-            raise Refused(
-                f"modules between two states: {listed(f'{name} ({how})' for name, how in pending.items())}. Either somebody "
-                "is installing at this moment, or an operation died. Wait, or cancel it in Odoo's Apps, then run again"
-            )
+        check_modules(state, request["install"], available)
         if request["only_check"]:
             if request["uninstall"]:
                 with environment(registry_class(state["database"])) as env:
                     removable(env, request["uninstall"])
             return state
-        if pending:
-            # Ours, and dead: we hold its lock.
-            from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]
-
-            reset_modules_state(state["database"])
-        with noted(connection, CHANGING_MODULES):
-            if request["install"]:
-                registry_class.new(state["database"], update_module=True, install_modules=request["install"])
-            if request["uninstall"]:
-                with environment(registry_class(state["database"])) as env:
-                    removable(env, request["uninstall"]).button_immediate_uninstall()
+        change_modules(connection, registry_class, state, request["install"], request["uninstall"])
         return read_state(connection, [])
+
+
+def check_modules(state: Mapping[str, Any], names: Sequence[str], available: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse modules that cannot be installed, and a database in which somebody else changes modules."""
+    problems = module_problems(names, available)
+    if problems:
+        raise Refused("\n".join(problems))
+    pending = leftovers(state["modules"]) if state["initialised"] else {}
+    if pending and state["unfinished"] != CHANGING_MODULES:
+        raise Refused(
+            f"modules between two states: {listed(f'{name} ({how})' for name, how in pending.items())}. Either somebody "
+            "is installing at this moment, or an operation died. Wait, or cancel it in Odoo's Apps, then run again"
+        )
+
+
+def change_modules(
+    connection: Any, registry_class: Any, state: Mapping[str, Any], install: Sequence[str], uninstall: Sequence[str]
+) -> None:
+    """Install and uninstall modules, after what an operation of ours that died left behind."""
+    if leftovers(state["modules"]) and state["unfinished"] == CHANGING_MODULES:
+        # Ours, and dead: we hold its lock.
+        from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]
+
+        reset_modules_state(state["database"])
+    if not install and not uninstall and not state["unfinished"]:
+        return
+    with noted(connection, CHANGING_MODULES):
+        if install:
+            registry_class.new(state["database"], update_module=True, install_modules=install)
+        if uninstall:
+            with environment(registry_class(state["database"])) as env:
+                removable(env, uninstall).button_immediate_uninstall()
 
 
 @contextlib.contextmanager
@@ -471,6 +759,7 @@ REQUESTS = {
     "state": answer_state,
     "available": answer_available,
     "converge": answer_converge,
+    "tables": answer_tables,
     "modules": answer_modules,
 }
 

@@ -151,6 +151,15 @@ class OdooProject:
             raise OdooError("docker has no compose plugin on this host: run the docker role first")
         return self._decode(done.returncode, stdout, stderr, "the maintenance container"), error_lines(stderr)
 
+    def module_problems(self, names: Sequence[str]) -> list[str]:
+        """Return why the image that runs now cannot install modules; the one that replaces it may. Empty when none runs."""
+        if not names:
+            return []
+        try:
+            return _odoo_inside.module_problems(names, self.ask({"do": "available"})["available"])
+        except Silent:
+            return []
+
     def runs(self, services: Sequence[str]) -> bool:
         """Tell whether a container of one of these services runs."""
         return bool(services) and not self._containers().keys().isdisjoint(services)

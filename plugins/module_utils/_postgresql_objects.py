@@ -10,6 +10,9 @@ Why a template (measured on Odoo 19): Odoo wants the extensions ``unaccent`` and
 ``unaccent(text)`` marked IMMUTABLE, without which none of its trigram indexes exist and searches read whole tables.
 Only a superuser may mark the function, Odoo's own role must not be one, and ``pg_dump`` loses the mark. So a superuser
 prepares it here, once in a template for new databases and restores, and again in every database that lacks it.
+
+Why settings on the role: web, cron and websocket share it, so the server's value for everybody else (a report tool's statement_timeout)
+must not reach Odoo. A scheduled action keeps its lock in a transaction as long as it runs; cut off, it repeats every minute (measured).
 """
 
 from __future__ import annotations
@@ -27,6 +30,15 @@ from ._scram import scram_verifier
 ADMIN_DATABASE = "postgres"
 EXTENSIONS = ("pg_trgm", "unaccent")
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,49}$")
+SETTING_NAME = re.compile(r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")
+# They take a list, of which a quoted text would be one element.
+LIST_SETTINGS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})
+# Odoo ends its own requests and actions (limit_time_real). lock_timeout is not here: Odoo sets it where it wants one.
+ROLE_SETTINGS: dict[str, Any] = {
+    "idle_in_transaction_session_timeout": 0,
+    "statement_timeout": 0,
+    "transaction_timeout": 0,
+}
 RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "replicator", "rewind", "all"})
 
 
@@ -65,8 +77,25 @@ def check_wanted(roles: list[dict[str, Any]], databases: list[dict[str, Any]], t
         for database in databases
         if database["owner"] not in known
     ]
+    for role in roles:
+        for name in role.get("settings") or {}:
+            if not SETTING_NAME.match(str(name)):
+                problems.append(f"setting {name!r} of role {role['name']!r}: expected {SETTING_NAME.pattern}")
+            elif name in LIST_SETTINGS:
+                problems.append(f"setting {name!r} of role {role['name']!r} takes a list: type ALTER ROLE {role['name']} SET {name} TO …")
     if problems:
         raise ObjectsError("; ".join(problems))
+
+
+_DATABASE_QUESTION = """
+SELECT json_build_object('database', current_database(),
+  'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
+  'unaccent', (SELECT provolatile FROM pg_proc WHERE oid = to_regprocedure('public.unaccent(text)')),
+  'schema_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'),
+  'schema_public', (SELECT coalesce(json_agg(a.privilege_type ORDER BY a.privilege_type), '[]')
+      FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+      WHERE n.nspname = 'public' AND a.grantee = 0));
+"""
 
 
 def read_script(roles: Iterable[str], databases: Iterable[str], template: str) -> str:
@@ -80,6 +109,8 @@ SELECT json_build_object(
   'roles', (SELECT coalesce(json_object_agg(r.rolname, json_build_object(
       'login', rolcanlogin, 'superuser', rolsuper, 'createdb', rolcreatedb, 'createrole', rolcreaterole,
       'replication', rolreplication, 'bypassrls', rolbypassrls, 'connection_limit', rolconnlimit,
+      'settings', (SELECT coalesce(json_object_agg(coalesce(d.datname, ''), s.setconfig), '{{}}')
+          FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid),
       'password', rolpassword)), '{{}}')
     FROM pg_authid r WHERE r.rolname IN ({role_list})),
   'databases', (SELECT coalesce(json_object_agg(d.datname, json_build_object(
@@ -90,16 +121,13 @@ SELECT json_build_object(
       'connect', (SELECT coalesce(json_agg(pg_get_userbyid(a.grantee) ORDER BY pg_get_userbyid(a.grantee)), '[]') FROM aclexplode(d.datacl) a
           WHERE a.privilege_type = 'CONNECT' AND a.grantee <> 0))), '{{}}')
     FROM pg_database d WHERE d.datname IN ({database_list})));
-"""  # noqa: S608 - literal() and identifier() quote the names
+{_DATABASE_QUESTION}"""  # noqa: S608 - literal() and identifier() quote the names
     for name in names:
         script += f"""
 SELECT EXISTS (SELECT FROM pg_database WHERE datname = {literal(name)} AND datallowconn) AS present \\gset
 \\if :present
 \\connect {identifier(name)}
-SELECT json_build_object('database', current_database(),
-  'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
-  'unaccent', (SELECT provolatile FROM pg_proc WHERE oid = to_regprocedure('public.unaccent(text)')));
-\\connect {ADMIN_DATABASE}
+{_DATABASE_QUESTION}\\connect {ADMIN_DATABASE}
 \\endif
 """  # noqa: S608 - as above
     return script
@@ -127,7 +155,7 @@ def _plan_role(role: dict[str, Any], found: dict[str, Any] | None) -> list[Step]
     }
     if found is None:
         steps.append(Step(f"create role {role['name']}", f"CREATE ROLE {name} LOGIN"))
-        found = {**wanted, "connection_limit": -1, "password": None}
+        found = {**wanted, "connection_limit": -1, "password": None, "settings": {}}
     wrong = {attribute: value for attribute, value in wanted.items() if found[attribute] != value}
     if wrong:
         words = " ".join(("" if value else "NO") + attribute.upper() for attribute, value in wrong.items())
@@ -137,6 +165,30 @@ def _plan_role(role: dict[str, Any], found: dict[str, Any] | None) -> list[Step]
         steps.append(Step(f"set connection limit {limit} on role {role['name']}", f"ALTER ROLE {name} CONNECTION LIMIT {limit}"))
     if not hmac.compare_digest((found["password"] or "").encode(), verifier.encode()):
         steps.append(Step(f"set password of role {role['name']}", f"ALTER ROLE {name} PASSWORD {literal(verifier)}"))
+    return [*steps, *_plan_settings(role["name"], {**ROLE_SETTINGS, **(role.get("settings") or {})}, found["settings"])]
+
+
+def _plan_settings(role: str, wanted: dict[str, Any], found: dict[str, list[str]]) -> list[Step]:
+    """Compare settings of a role's sessions. Those that nobody named stay: PostgreSQL does not know whose they are."""
+    there = {database: dict(item.split("=", 1) for item in items) for database, items in found.items()}
+    general = there.pop("", {})
+    steps = []
+    for name, value in wanted.items():
+        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        if value is None:
+            if name in general:
+                steps.append(Step(f"reset {name} of role {role}", f"ALTER ROLE {identifier(role)} RESET {name}"))
+        elif general.get(name) != text:
+            steps.append(Step(f"set {name} = {text} on role {role}", f"ALTER ROLE {identifier(role)} SET {name} TO {literal(text)}"))
+        # One for a single database comes before the role's own.
+        steps += [
+            Step(
+                f"reset {name} of role {role} in database {database}",
+                f"ALTER ROLE {identifier(role)} IN DATABASE {identifier(database)} RESET {name}",
+            )
+            for database, items in there.items()
+            if name in items
+        ]
     return steps
 
 
@@ -176,6 +228,14 @@ def _plan_privileges(database: str, found: dict[str, Any], connect: Iterable[str
         for role in connect
         if role not in found["connect"]
     ]
+    # Clusters have had this since PostgreSQL 15, databases restored from older ones have not.
+    if "CREATE" in found.get("schema_public", ()):
+        if found["schema_owner"] != "pg_database_owner":
+            # Odoo's role may have got its right to create tables from PUBLIC.
+            text = f"give schema public in {database} to the database's owner"
+            steps.append(Step(text, "ALTER SCHEMA public OWNER TO pg_database_owner", database))
+        text = f"revoke PUBLIC's right to create in schema public in {database}"
+        steps.append(Step(text, "REVOKE CREATE ON SCHEMA public FROM PUBLIC", database))
     return steps
 
 
@@ -220,7 +280,7 @@ def _plan_template(template: str, found: dict[str, Any] | None) -> list[Step]:
 def plan(roles: list[dict[str, Any]], databases: list[dict[str, Any]], template: str, state: dict[str, Any]) -> list[Step]:
     """Return the statements that make a cluster what is wanted, in their order. Nothing is ever dropped.
 
-    :param roles: ``name``, ``password`` and ``connection_limit`` of each role.
+    :param roles: ``name``, ``password``, ``connection_limit`` and perhaps ``settings`` of each role.
     :param databases: ``name`` and ``owner`` of each database.
     :param template: name of the template database.
     :param state: what :func:`parse_state` returned.

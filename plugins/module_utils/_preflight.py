@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _authority, _sizing, _validate
+from . import _authority, _odoo_tables, _sizing, _validate
 from ._compose_certificates import as_text
 from ._validate import Problem
 
@@ -154,6 +154,8 @@ def _check_variables(
             secrets[path] = secret
             yield from _validate.check_secret(name, path, secret, rules.minimum_secret_length)
     yield from _validate.check_distinct(name, secrets)
+    if isinstance(tables := variables.get("odoo_table_parameters"), Mapping):
+        yield from _odoo_tables.check_tables(name, tables)
 
 
 def _check_authority(name: str, variables: Mapping[str, Any], required: bool, now: int, notes: list[tuple[str, str]]) -> Iterator[Problem]:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: odoo_database
-short_description: Make an empty database an Odoo database and keep its administrator and parameters
+short_description: Make an empty database an Odoo database and keep its administrator, modules, parameters and tables
 version_added: 0.1.0
 description:
   - Initialises the empty database of an instance that M(berth.odoo.compose_project) deployed, without demo data, with a language, a
     country and an administrator. An initialisation that was interrupted is continued.
-  - Afterwards keeps the administrator's login and password, the language and chosen system parameters as given.
-  - Creates no database and drops none. A database that holds other tables is refused.
+  - Afterwards keeps the administrator's login and password, the language and chosen system parameters as given, and modules installed.
+  - Keeps storage parameters, statistics and indexes of those tables of Odoo for which PostgreSQL's general ones are wrong. The list, with
+    the reason and the source of each, is in the collection's C(plugins/module_utils/_odoo_tables.py). Nothing else is changed, and
+    a table that does not exist is left out until its module is installed.
+  - Tables are changed beside their users, who keep reading and writing. A table that somebody else keeps locked for more than seven
+    seconds, or an index that waits for a transaction for more than twenty, is left for the next run, with a warning.
+  - Creates no database and drops none. A database that holds other tables is refused, and before anything is changed also modules that
+    the image does not have.
   - Asks a container that runs, in about 0.2 s; only when something has to change it starts a container of the project's service
     C(maintenance). Operations on one database exclude each other by an advisory lock in it, from whatever host they come.
   - Odoo's own C(odoo db init) is not used. It wants to create the database itself, and ends with 0 when the initialisation failed.
@@ -23,7 +29,7 @@ attributes:
     description: Predicts. Where nothing is deployed yet, everything is predicted to be created.
     support: full
   diff_mode:
-    description: Shows the managed facts before and after, never a password.
+    description: Shows the managed facts before and after, of tables those that differ, never a password.
     support: full
 options:
   project:
@@ -60,6 +66,25 @@ options:
     description: System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
     type: dict
     default: {}
+  modules:
+    description: Technical names of modules that shall be installed. Others are left alone; M(berth.odoo.odoo_module) uninstalls.
+    type: list
+    elements: str
+    default: []
+  table_parameters:
+    description:
+      - Entries by table that replace the collection's or come beside them. V(null) in place of an entry or a whole table takes the
+        collection's out, and what the database has stays as it is.
+      - An entry is a storage parameter of PostgreSQL, with C(toast.) before it for the table's TOAST table; C(statistics(column)) with
+        a statistics target; C(statistics(column, column)) or C(index(column)) with V(true).
+      - A fillfactor holds for pages that are written from then on. New statistics are collected at once.
+    type: dict
+    default: {}
+  pause:
+    description: Services of the project to stop while modules are installed. They finish their current work first.
+    type: list
+    elements: str
+    default: [cron]
   lock_timeout:
     description: Seconds to wait for another operation on this database.
     type: int
@@ -67,7 +92,7 @@ options:
   timeout:
     description: Seconds after which Odoo is ended.
     type: int
-    default: 1800
+    default: 3600
 seealso:
   - module: berth.odoo.odoo_module
   - module: berth.odoo.compose_project
@@ -83,6 +108,11 @@ EXAMPLES = r"""
     parameters:
       web.base.url: https://odoo.example.com
       web.base.url.freeze: "True"
+    modules: [stock, sale_management]
+    table_parameters:
+      stock_move: {fillfactor: 80, statistics(product_id): 1000}
+      x_barcode_log: {index(create_date): true}
+      mail_followers: null
 """
 
 RETURN = r"""
@@ -101,7 +131,18 @@ changes:
   returned: always
   type: list
   elements: str
-  sample: [set system parameter web.base.url]
+  sample: [set system parameter web.base.url, "set on table bus_bus: autovacuum_vacuum_threshold = 5000 (was 50)"]
+installed:
+  description: Modules that are installed now and were not before, dependencies included. Empty in check mode.
+  returned: always
+  type: list
+  elements: str
+  sample: [sale, sale_management]
+locked:
+  description: What could not be done to tables because they were in use, and by whom. The next run tries again.
+  returned: always
+  type: list
+  elements: str
 """
 
 from typing import Any
@@ -110,9 +151,19 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._compose_files import HostError
 from ..module_utils._docker_api import DockerError, DockerUnavailable
-from ..module_utils._odoo import database_changes, database_view, password_matches, wanted_view
+from ..module_utils._odoo import (
+    after_problems,
+    database_changes,
+    database_view,
+    modules_to_change,
+    name_problems,
+    password_matches,
+    wanted_view,
+)
+from ..module_utils._odoo_inside import table_steps, unknown_entries
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
-from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE
+from ..module_utils._odoo_tables import check_tables, merge_tables
+from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
 
 
 def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
@@ -124,17 +175,25 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
         raise OdooError(f"language {params['language']!r} must be {LANGUAGE_RULE}")
     if not params["admin_login"].strip() or not params["admin_password"]:
         raise OdooError("admin_login and admin_password must not be empty")
+    problems = name_problems(params["modules"])
+    problems += [
+        f"{item.subject} is {item.found}, not {item.expected}: {item.remedy}" for item in check_tables("", params["table_parameters"])
+    ]
+    if problems:
+        raise OdooError("\n".join(problems))
     return {
         "language": params["language"],
         "country": country,
         "login": params["admin_login"].strip(),
         "parameters": {str(key): str(value) for key, value in params["parameters"].items()},
+        "modules": list(dict.fromkeys(params["modules"])),
+        "tables": merge_tables(params["table_parameters"]),
     }
 
 
 def read_state(project: OdooProject, wanted: dict[str, Any], module: AnsibleModule) -> dict[str, Any] | None:
     """Return the database's state, None when there is nothing to ask yet."""
-    question = {"do": "state", "parameters": list(wanted["parameters"])}
+    question = {"do": "state", "parameters": list(wanted["parameters"]), "tables": wanted["tables"]}
     try:
         return project.ask(question)
     except Silent:
@@ -158,6 +217,47 @@ def password_is_right(project: OdooProject, state: dict[str, Any], module: Ansib
     return matches
 
 
+def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], state: dict[str, Any], set_password: bool) -> dict[str, Any]:
+    """Change everything but tables alone, check it, and return the state afterwards."""
+    request = {
+        "do": "converge",
+        **wanted,
+        "password": module.params["admin_password"],
+        "set_password": set_password,
+        "wait": module.params["lock_timeout"],
+        "only_check": False,
+    }
+    timeout, pause = module.params["timeout"], []
+    if state["unfinished"] or modules_to_change(wanted["modules"], True, state["modules"]):
+        pause = module.params["pause"]
+        if project.runs(pause):
+            # A refusal must not stop anything.
+            project.work({**request, "only_check": True}, timeout)
+    after, logged = project.work(request, timeout, pause)
+    left = database_changes(wanted, after, password_right=True)
+    if pause:
+        left += after_problems(wanted["modules"], True, after)
+    if left:
+        raise OdooError("\n".join(["Odoo reported success, but this is left:", *left, *logged]))
+    for line in logged:
+        module.warn(f"Odoo logged: {line}")
+    if module.params["update_password"] == "always":
+        # Odoo has just hashed it.
+        project.note_password(after["password_hash"], module.params["admin_password"])
+    return after
+
+
+def warn_about_tables(module: AnsibleModule, wanted: dict[str, Any], state: dict[str, Any]) -> None:
+    """Say what of the tables could not be done or means nothing."""
+    for text in state.get("tables_locked", []):
+        module.warn(f"left for the next run: {text}")
+    for text in unknown_entries(wanted["tables"], state["tables"]):
+        module.warn(f"table_parameters.{text}")
+    for table in sorted(set(module.params["table_parameters"]) - set(state["tables"]) if state["initialised"] else ()):
+        match = nearest(table, state["tables"], 0.8)
+        module.warn(f"table_parameters.{table}: the database has no such table" + (f"; did you mean {match}?" if match else ""))
+
+
 def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     """Compare, change unless in check mode, compare again, and return the module's result."""
     wanted = read_wanted(module.params)
@@ -165,30 +265,39 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     if state is None:
         if not module.check_mode:
             raise OdooError(f"project {project.name} is not on this host: run compose_project for it first")
-        return {"changed": True, "database": "", "version": "", "changes": ["initialise the database"]}
+        changes = ["initialise the database"]
+        return {"changed": True, "database": "", "version": "", "changes": changes, "installed": [], "locked": []}
     right = password_is_right(project, state, module)
-    changes = database_changes(wanted, state, right)
-    result = {"changed": bool(changes), "changes": changes}
+    changes, steps = database_changes(wanted, state, right), table_steps(wanted["tables"], state["tables"])
+    result: dict[str, Any] = {}
     if module._diff:
-        result["diff"] = {"before": database_view(state, wanted), "after": wanted_view(state, wanted, right)}
-    if changes and not module.check_mode:
-        request = {
-            "do": "converge",
-            **wanted,
-            "password": module.params["admin_password"],
-            "set_password": not right,
-            "wait": module.params["lock_timeout"],
-        }
-        state, logged = project.work(request, module.params["timeout"])
-        for line in logged:
-            module.warn(f"Odoo logged: {line}")
-        left = database_changes(wanted, state, password_right=True)
-        if left:
-            raise OdooError("Odoo reported success, and this is still to do: " + "; ".join(left))
-        if module.params["update_password"] == "always":
-            # Odoo has just hashed it.
-            project.note_password(state["password_hash"], module.params["admin_password"])
-    return {"database": state["database"], "version": state["version"], **result}
+        result["diff"] = {"before": database_view(state, wanted, steps), "after": wanted_view(state, wanted, right, steps)}
+    after = state
+    if module.check_mode:
+        done = [step.text for step in steps]
+        for problem in project.module_problems(modules_to_change(wanted["modules"], True, state["modules"])):
+            module.warn(f"with the image that runs now the installation would be refused: {problem}")
+    else:
+        if changes:
+            after = work(module, project, wanted, state, not right)
+        elif steps:
+            question = {"do": "tables", "parameters": [], "tables": wanted["tables"], "wait": module.params["lock_timeout"]}
+            after = project.work(question, module.params["timeout"])[0]
+        done = after.get("tables_done", [])
+        still = table_steps(wanted["tables"], after["tables"])
+        if len(still) > len(after.get("tables_locked", [])):
+            raise OdooError("PostgreSQL reported success, and this is still to do: " + "; ".join(step.text for step in still))
+    warn_about_tables(module, wanted, after)
+    was, now = ({name for name, how in side["modules"].items() if how == "installed"} for side in (state, after))
+    return {
+        "changed": bool(changes or done),
+        "database": after["database"],
+        "version": after["version"],
+        "changes": [*changes, *done],
+        "installed": sorted(now - was),
+        "locked": after.get("tables_locked", []),
+        **result,
+    }
 
 
 def main() -> None:
@@ -202,8 +311,11 @@ def main() -> None:
             "admin_password": {"type": "str", "required": True, "no_log": True},
             "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
             "parameters": {"type": "dict", "default": {}},
+            "modules": {"type": "list", "elements": "str", "default": []},
+            "table_parameters": {"type": "dict", "default": {}},
+            "pause": {"type": "list", "elements": "str", "default": ["cron"]},
             "lock_timeout": {"type": "int", "default": 300},
-            "timeout": {"type": "int", "default": 1800},
+            "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
     )

@@ -101,7 +101,6 @@ uninstalled:
   elements: str
 """
 
-import contextlib
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -109,28 +108,18 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._compose_files import HostError
 from ..module_utils._docker_api import DockerError, DockerUnavailable
 from ..module_utils._odoo import after_problems, modules_to_change, name_problems
-from ..module_utils._odoo_inside import module_problems
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 
 
 def read_state(project: OdooProject, module: AnsibleModule) -> dict[str, Any] | None:
     """Return the database's state, None when there is nothing to ask yet."""
-    question = {"do": "state", "parameters": []}
+    question = {"do": "state", "parameters": [], "tables": {}}
     try:
         return project.ask(question)
     except Silent:
         if project.deployed and not module.check_mode:
             return project.work(question, module.params["timeout"])[0]
         return None
-
-
-def predict(module: AnsibleModule, project: OdooProject, wrong: list[str]) -> None:
-    """Warn in check mode about modules that the image that runs now does not have; the new one may have them."""
-    if module.params["state"] == "present":
-        with contextlib.suppress(Silent):
-            available = project.ask({"do": "available"})["available"]
-            for problem in module_problems(wrong, available):
-                module.warn(f"with the image that runs now the installation would be refused: {problem}")
 
 
 def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
@@ -160,8 +149,8 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     if not result["changed"]:
         return result
     if module.check_mode:
-        if state:
-            predict(module, project, wrong)
+        for problem in project.module_problems(wrong) if state and install else ():
+            module.warn(f"with the image that runs now the installation would be refused: {problem}")
         return result
     request = {
         "do": "modules",

@@ -18,8 +18,10 @@ description:
   - A template database is kept that has the extensions C(pg_trgm) and C(unaccent), with the function
     C(unaccent(text)) marked immutable as Odoo's trigram indexes need it. Databases are created from it, and existing
     ones get the same.
-  - C(PUBLIC) loses its rights on the databases, the template, C(postgres) and C(template1). Roles may connect to
-    C(postgres), where Odoo listens for notifications.
+  - C(PUBLIC) loses its rights on the databases, the template, C(postgres) and C(template1), and its right to create anything in their
+    schema C(public). Roles may connect to C(postgres), where Odoo listens for notifications.
+  - Odoo's roles are exempt from C(idle_in_transaction_session_timeout), C(statement_timeout) and C(transaction_timeout), whatever the
+    server has for others. A scheduled action that one of them cuts off loses its lock and runs again every minute.
   - Nothing is ever dropped; roles and databases that are not listed are left alone.
   - After a change everything is read again, and what still differs is an error.
   - On a standby it changes nothing.
@@ -58,6 +60,13 @@ options:
         description: Connections the role may have at the same moment. V(-1) means no limit of its own.
         type: int
         default: -1
+      settings:
+        description:
+          - Parameters of the role's sessions (C(ALTER ROLE … SET)), beside or in place of the three timeouts above. V(null) resets one.
+          - Settings that are not named stay. Sessions that are open keep what they began with; those of a pooler end by themselves.
+          - The same parameter for the role in a single database is reset, because it would win.
+        type: dict
+        default: {}
   databases:
     description: Databases.
     type: list
@@ -91,6 +100,8 @@ EXAMPLES = r"""
     roles:
       - name: odoo_main
         password: "{{ odoo_main_db_password }}"
+        settings:
+          work_mem: 64MB
     databases:
       - name: main
         owner: odoo_main
@@ -181,6 +192,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "password": {"type": "str", "required": True, "no_log": True},
                     "connection_limit": {"type": "int", "default": -1},
+                    "settings": {"type": "dict", "default": {}},
                 },
             },
             "databases": {

@@ -67,7 +67,7 @@ INPUTS = {
         "pgbouncer_authority_certificate": AUTHORITY["certificate"],
         "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
         "pgbouncer_pool_size": 3,
-        "pgbouncer_extra_settings": {"query_wait_timeout": 60},
+        "pgbouncer_extra_settings": {"query_wait_timeout": 90},
     },
     "redis": {
         "redis_image": "sha256:1b",

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.berth.odoo.plugins.module_utils import _odoo as odoo
+from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import TableStep
 
-WANTED = {"language": "en_US", "country": "DE", "login": "admin", "parameters": {"report.url": "http://web:8069"}}
+WANTED = {"language": "en_US", "country": "DE", "login": "admin", "parameters": {"report.url": "http://web:8069"}, "modules": ["stock"]}
 STATE = {
     "database": "main",
     "initialised": True,
@@ -21,6 +22,7 @@ STATE = {
     "languages": ["en_US"],
     "login": "admin",
     "parameters": {"report.url": "http://web:8069"},
+    "modules": {"base": "installed", "stock": "installed"},
 }
 AWKWARD = "A$ %1\"'{b} # \\ : ü{{ 7*7 }}x"
 
@@ -38,29 +40,45 @@ def test_nothing_to_do() -> None:
 
 
 def test_each_difference_is_named() -> None:
-    state = {**STATE, "languages": ["de_DE"], "login": "old", "parameters": {}}
+    changing = {"languages": ["de_DE"], "login": "old", "parameters": {}, "modules": {}, "unfinished": "berth: changing modules"}
+    state = {**STATE, **changing}
     assert odoo.database_changes(WANTED, state, password_right=False) == [
+        "clean up an interrupted change of modules",
         "load language en_US",
         "rename the administrator's login from old to admin",
         "set the administrator's password",
         "set system parameter report.url",
+        "install stock",
     ]
 
 
 @pytest.mark.parametrize(("note", "verb"), [("", "initialise"), ("berth: initialising", "continue the interrupted initialisation of")])
-def test_a_new_database_has_one_change(note: str, verb: str) -> None:
-    state = {**STATE, "initialised": False, "unfinished": note}
-    assert odoo.database_changes(WANTED, state, password_right=True) == [f"{verb} database main"]
+def test_a_new_database_is_initialised_and_gets_its_modules(note: str, verb: str) -> None:
+    state = {**STATE, "initialised": False, "unfinished": note, "modules": {}}
+    assert odoo.database_changes(WANTED, state, password_right=True) == [f"{verb} database main", "install stock"]
 
 
 def test_the_diff_never_shows_a_password() -> None:
-    before, after = odoo.database_view(STATE, WANTED), odoo.wanted_view(STATE, WANTED, password_right=False)
+    before, after = odoo.database_view(STATE, WANTED, []), odoo.wanted_view(STATE, WANTED, False, [])
     assert after["administrator's password"] == "(another one)"
     assert {**after, "administrator's password": None} == {**before, "administrator's password": None}
 
 
 def test_the_wanted_language_is_added_to_those_there_are() -> None:
-    assert odoo.wanted_view({**STATE, "languages": ["fr_FR"]}, WANTED, True)["languages"] == ["en_US", "fr_FR"]
+    assert odoo.wanted_view({**STATE, "languages": ["fr_FR"]}, WANTED, True, [])["languages"] == ["en_US", "fr_FR"]
+
+
+def test_the_diff_shows_modules_and_the_entries_of_tables_that_differ() -> None:
+    state = {**STATE, "modules": {"sale": "installed", "mrp": "to install"}}
+    wanted = {**WANTED, "modules": ["stock", "sale", "mrp"]}
+    steps = [
+        TableStep("bus_bus", {"fillfactor": "90"}, {"fillfactor": 50, "toast.autovacuum_vacuum_threshold": 9}, []),
+        TableStep("bus_bus", {}, {"index(create_date)": True}, [], "bus_bus__create_date_index"),
+    ]
+    before, after = odoo.database_view(state, wanted, steps), odoo.wanted_view(state, wanted, True, steps)
+    assert (before["modules"], after["modules"]) == (["sale"], ["mrp", "sale", "stock"])
+    assert before["tables"] == {"bus_bus": {"fillfactor": "90"}}
+    assert after["tables"] == {"bus_bus": {"fillfactor": "50", "toast.autovacuum_vacuum_threshold": "9", "index(create_date)": "true"}}
 
 
 # --- modules

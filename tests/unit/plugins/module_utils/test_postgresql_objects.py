@@ -25,6 +25,7 @@ PASSWORD = 'a $b%c "d"\'e {{ x }} \\ ;'
 ROLES = [{"name": "odoo_main", "password": PASSWORD, "connection_limit": -1}]
 DATABASES = [{"name": "main", "owner": "odoo_main"}]
 TEMPLATE = "template_odoo"
+TIMEOUTS = ["idle_in_transaction_session_timeout=0", "statement_timeout=0", "transaction_timeout=0"]
 
 
 def database(owner="postgres", **other):
@@ -37,6 +38,8 @@ def database(owner="postgres", **other):
         "connect": [],
         "extensions": ["pg_trgm", "plpgsql", "unaccent"],
         "unaccent": "i",
+        "schema_owner": "pg_database_owner",
+        "schema_public": ["USAGE"],
         **other,
     }
 
@@ -50,6 +53,7 @@ def role(**other):
         "replication": False,
         "bypassrls": False,
         "connection_limit": -1,
+        "settings": {"": [*TIMEOUTS, "lock_timeout=5s"]},
         "password": scram_verifier(PASSWORD, "odoo_main"),
         **other,
     }
@@ -90,6 +94,9 @@ def test_from_nothing():
     assert texts(EMPTY) == [
         "create role odoo_main",
         "set password of role odoo_main",
+        "set idle_in_transaction_session_timeout = 0 on role odoo_main",
+        "set statement_timeout = 0 on role odoo_main",
+        "set transaction_timeout = 0 on role odoo_main",
         "create template template_odoo",
         "create extension pg_trgm in template_odoo",
         "create extension unaccent in template_odoo",
@@ -114,6 +121,14 @@ def test_converged_needs_nothing():
         (("roles", "odoo_main", "createdb"), True, 'ALTER ROLE "odoo_main" NOCREATEDB'),
         (("roles", "odoo_main", "login"), False, 'ALTER ROLE "odoo_main" LOGIN'),
         (("roles", "odoo_main", "connection_limit"), 3, 'ALTER ROLE "odoo_main" CONNECTION LIMIT -1'),
+        (("roles", "odoo_main", "settings"), {"": TIMEOUTS[:2]}, "ALTER ROLE \"odoo_main\" SET transaction_timeout TO '0'"),
+        (
+            ("roles", "odoo_main", "settings"),
+            {"": TIMEOUTS, "main": ["statement_timeout=5s", "work_mem=1GB"]},
+            'ALTER ROLE "odoo_main" IN DATABASE "main" RESET statement_timeout',
+        ),
+        (("databases", "main", "schema_public"), ["CREATE", "USAGE"], "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        (("databases", "postgres", "schema_public"), ["CREATE", "USAGE"], "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
         (("databases", "main", "owner"), "postgres", 'ALTER DATABASE "main" OWNER TO "odoo_main"'),
         (("databases", "main", "unaccent"), "s", "ALTER FUNCTION public.unaccent(text) IMMUTABLE"),
         (("databases", "main", "extensions"), ["unaccent"], 'CREATE EXTENSION "pg_trgm" SCHEMA public'),
@@ -125,6 +140,40 @@ def test_converged_needs_nothing():
 )
 def test_one_difference_is_one_statement(path, value, expected):
     assert [step.sql for step in plan(ROLES, DATABASES, TEMPLATE, changed(path, value))] == [expected]
+
+
+def test_the_right_to_create_moves_from_public_to_the_owner():
+    state = copy.deepcopy(CONVERGED)
+    state["databases"]["main"].update(schema_owner="postgres", schema_public=["CREATE"])
+    assert [(step.sql, step.database) for step in plan(ROLES, DATABASES, TEMPLATE, state)] == [
+        ("ALTER SCHEMA public OWNER TO pg_database_owner", "main"),
+        ("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "main"),
+    ]
+
+
+def test_settings_of_a_role_are_set_reset_or_left_alone():
+    roles = [
+        {
+            **ROLES[0],
+            "settings": {"work_mem": "64MB", "jit": False, "lock_timeout": None, "statement_timeout": None, "log_temp_files": None},
+        }
+    ]
+    assert [step.text for step in plan(roles, DATABASES, TEMPLATE, CONVERGED)] == [
+        "reset statement_timeout of role odoo_main",
+        "set work_mem = 64MB on role odoo_main",
+        "set jit = off on role odoo_main",
+        "reset lock_timeout of role odoo_main",
+    ]
+    state = changed(
+        ("roles", "odoo_main", "settings"), {"": [TIMEOUTS[0], TIMEOUTS[2], "work_mem=64MB", "jit=off", "application_name=a=b"]}
+    )
+    assert plan(roles, DATABASES, TEMPLATE, state) == []
+
+
+@pytest.mark.parametrize("name", ["work mem", "x'; drop", "Search_Path", "search_path", ""])
+def test_settings_that_cannot_be_written_are_refused(name):
+    with pytest.raises(ObjectsError, match="setting"):
+        check_wanted([{"name": "odoo_main", "settings": {name: 1}}], [], TEMPLATE)
 
 
 @pytest.mark.parametrize("stored", [None, "md5deadbeef", scram_verifier("another", "odoo_main")])

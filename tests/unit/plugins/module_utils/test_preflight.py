@@ -199,6 +199,13 @@ def test_flat_overrides_feed_the_plan_and_are_checked() -> None:
     assert subjects(examine({"vm1": host({"postgresql_max_connections": 30})})) == ["postgresql_max_connections"]
 
 
+def test_parameters_of_tables_are_checked_before_anything_is_touched() -> None:
+    report = examine({"vm1": host({"odoo_table_parameters": {"stock_move": {"fill_factor": 50}}})})
+    assert subjects(report) == ["odoo_table_parameters.stock_move.fill_factor"]
+    assert examine({"vm1": host({"odoo_table_parameters": {"stock_move": {"fillfactor": 50}, "mail_mail": None}})}).problems == []
+    assert subjects(examine({"vm1": host({"odoo_table_parameters": "stock_move"})})) == ["odoo_table_parameters"]
+
+
 def test_a_port_moves_with_its_variable() -> None:
     listener = {"port": 8443, "address": "::", "pid": 7, "process": "nginx", "container": "", "ours": False}
     assert not examine({"vm1": host(facts={"listeners": [listener]})}).problems
