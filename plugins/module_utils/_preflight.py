@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from . import _authority, _odoo_tables, _sizing, _validate
 from ._compose_certificates import as_text
 from ._validate import Problem
+from ._wiring import voters
 
 TIER_ROLES = {
     "edge": ("traefik",),
@@ -109,6 +110,11 @@ def examine(
         {name: hosts[name].variables for name in machines},
     )
     problems.extend(result.problems)
+    for name, sponsor in _sponsors(hosts, tiers).items():
+        if "etcd" in result.hosts.get(name, {}):
+            result.hosts[name]["etcd"]["sponsor"] = sponsor
+        if sponsor:
+            notes.append((name, f"has no etcd data yet and joins the cluster of {sponsor}"))
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
 
 
@@ -118,6 +124,16 @@ def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) 
         for name in names or []:
             if name not in hosts:
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
+
+
+def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return, for each etcd member, who lets it join: nobody where it has its data or where all of them begin together.
+
+    A member without data that began by itself would found a second cluster beside the first, and PostgreSQL with it.
+    """
+    members = [name for name in voters(tiers) if name in hosts]
+    founded = [name for name in members if (hosts[name].facts or {}).get("etcd_data")]
+    return {name: "" if name in founded or not founded else founded[0] for name in members}
 
 
 def _check_variables(

@@ -59,6 +59,10 @@ options:
     description: Seconds that all peers together have to answer.
     type: float
     default: 1.0
+  etcd_data_dir:
+    description: Directory of etcd's data, as in the role C(etcd).
+    type: path
+    default: /var/lib/berth/etcd
   docker_socket:
     description: Socket of the Docker Engine.
     type: path
@@ -145,6 +149,9 @@ host:
     packages:
       description: Versions of the installed packages that matter to the platform.
       type: dict
+    etcd_data:
+      description: Whether an etcd member has ever run here.
+      type: bool
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -190,6 +197,7 @@ def main() -> None:
                 },
             },
             "peer_timeout": {"type": "float", "default": 1.0},
+            "etcd_data_dir": {"type": "path", "default": "/var/lib/berth/etcd"},
             "docker_socket": {"type": "path", "default": "/run/docker.sock"},
             "tier_hosts": {"type": "dict", "default": {}},
         },
@@ -213,6 +221,7 @@ def main() -> None:
             "listeners": _machine.ports(root, set(module.params["ports"]), containers),
             "docker": {key: engine[name] for key, name in (("version", "Version"), ("api", "ApiVersion")) if name in engine},
             "packages": _apt.installed(root, PACKAGES),
+            "etcd_data": os.path.isdir(os.path.join(module.params["etcd_data_dir"], "data", "member")),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },
