@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def test_what_lies_outside_of_the_window_is_ignored() -> None:
 def test_a_gap_is_never_shorter_than_any_two_neighbours_and_never_longer_than_the_window(times: list[float]) -> None:
     gap = measures.longest_gap(times, 0, 1000)
     ordered = [0.0, *sorted(times), 1000.0]
-    assert gap.seconds == max(later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False))
+    assert gap.seconds == max(later - earlier for earlier, later in itertools.pairwise(ordered))
     assert not any(gap.at < time < gap.at + gap.seconds for time in times)
 
 
@@ -185,7 +186,12 @@ def test_an_unfit_cluster(found: dict[str, Any] | None, words: str) -> None:
 
 
 def test_members_must_answer_now() -> None:
-    yes, no, old, silent = (measures.Poll(99, 99.1, 200), measures.Poll(99, 99.1, 503), measures.Poll(90, 90.1, 503), measures.Poll(99, 100, 0))
+    yes, no, old, silent = (
+        measures.Poll(99, 99.1, 200),
+        measures.Poll(99, 99.1, 503),
+        measures.Poll(90, 90.1, 503),
+        measures.Poll(99, 100, 0),
+    )
     assert measures.view_problems({"db1": yes, "db2": no}, 100) == []
     assert measures.view_problems({"db1": yes, "db2": old}, 100) == ["db2 does not answer"]
     assert measures.view_problems({"db1": yes, "db2": silent}, 100) == ["db2 does not answer"]
