@@ -376,8 +376,9 @@ class Probe:
         self.journal.note("ready")
 
     def watch(self) -> None:
-        """Say every half a second how things are, until told to stop."""
-        while not self.terminated.is_set():
+        """Say every half a second how things are, until told to stop, or for so long that whoever started the drill must be gone."""
+        deadline = time.monotonic() + self.config["lifetime_s"]
+        while not self.terminated.is_set() and time.monotonic() < deadline:
             state = {"time": time.time(), "primary": self.primary(), "problems": self.problems()}
             scratch = STATE.with_suffix(".new")
             scratch.write_text(json.dumps(state), encoding="utf-8")
