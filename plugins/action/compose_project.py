@@ -183,11 +183,11 @@ class ActionModule(ActionBase):
         if not items:
             return ()
         authority = self._load_authority(parameters, now)
-        soonest = min(items, key=lambda item: item["days"])
-        if authority.not_after < now + soonest["days"] * certificates.DAY:
+        longest = max(items, key=lambda item: item["days"])
+        if authority.not_after < now + longest["days"] * certificates.DAY:
             display.warning(
                 f"compose_project {parameters['name']}: the authority expires on {certificates.as_text(authority.not_after)}, "
-                f"and with it every certificate, although {soonest['dest']} should be valid for {soonest['days']} days. "
+                f"and with it every certificate, although {longest['dest']} should be valid for {longest['days']} days. "
                 "Change to a new one; the documentation of compose_project, option authority, says how"
             )
         return tuple(

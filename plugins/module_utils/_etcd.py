@@ -18,6 +18,8 @@ class Member(NamedTuple):
     name: str
     """Empty until it has started for the first time."""
     peer_url: str
+    learner: bool = False
+    """Gets the data and has no vote yet."""
 
 
 class Action(NamedTuple):
@@ -30,7 +32,10 @@ class Action(NamedTuple):
 
 def parse_members(text: str) -> list[Member]:
     """Return the members from the output of ``etcdctl member list --write-out=json`` (etcd 3.5)."""
-    return [Member(f"{entry['ID']:x}", entry.get("name", ""), entry["peerURLs"][0]) for entry in json.loads(text)["members"]]
+    return [
+        Member(f"{entry['ID']:x}", entry.get("name", ""), entry["peerURLs"][0], bool(entry.get("isLearner")))
+        for entry in json.loads(text)["members"]
+    ]
 
 
 def changes(members: Sequence[Member], name: str, peer_url: str, state: str) -> list[Action]:
@@ -40,25 +45,35 @@ def changes(members: Sequence[Member], name: str, peer_url: str, state: str) -> 
         members: The present members.
         name: The member's name.
         peer_url: Where the others reach it.
-        state: ``known``, it is a member with its data and only its address may have changed; ``blank``, it has no data and is to join, so
-            that a member of its name can only be its predecessor; ``absent``.
+        state: ``voting``, it is a member that runs, only its address may have changed and its vote be missing; ``blank``, it has no data and is
+            to join, so that a member of its name can only be its predecessor; ``joining``, the same with data, as an interrupted run leaves it;
+            ``absent``.
     """
     named = [member for member in members if member.name == name]
     # One that was added and has not started yet has no name.
     waiting = [member for member in members if not member.name and member.peer_url == peer_url]
-    if state == "known":
+    if state == "voting":
         return [
-            Action(f"member {name}: peer address {member.peer_url} becomes {peer_url}", ("update", member.id, f"--peer-urls={peer_url}"))
-            for member in named
-            if member.peer_url != peer_url
+            *(
+                Action(
+                    f"member {name}: peer address {member.peer_url} becomes {peer_url}", ("update", member.id, f"--peer-urls={peer_url}")
+                )
+                for member in named
+                if member.peer_url != peer_url
+            ),
+            *(Action(f"member {name} gets a vote", ("promote", member.id)) for member in named if member.learner),
         ]
+    if state == "joining" and named:
+        return []
     removed = [Action(f"remove member {name} ({member.id})", ("remove", member.id)) for member in named]
     if state == "absent":
         return [
             *removed,
             *(Action(f"remove member {name} ({member.id}), which never started", ("remove", member.id)) for member in waiting),
         ]
-    return [*removed, *([] if waiting else [Action(f"add member {name} at {peer_url}", ("add", name, f"--peer-urls={peer_url}"))])]
+    # Without a vote at first: the cluster must not lose its quorum while it waits for a member that has never run.
+    added = Action(f"add member {name} at {peer_url}", ("add", name, f"--peer-urls={peer_url}", "--learner"))
+    return [*removed, *([] if waiting else [added])]
 
 
 def initial_cluster(members: Sequence[Member], name: str, peer_url: str) -> str:

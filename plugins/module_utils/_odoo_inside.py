@@ -44,8 +44,6 @@ INDEX = "index"
 # How long to wait for a table in each round, in seconds. More than deadlock_timeout (1 s), after which autovacuum gives way to us.
 # What we ask for (SHARE UPDATE EXCLUSIVE) lets reading and writing go on, also of those who come after us.
 LOCK_WAITS_S = (2, 5)
-# An index is built beside its users, but has to wait for every transaction that began before it.
-INDEX_WAIT_S = 10
 
 
 class Refused(Exception):
@@ -431,15 +429,14 @@ def set_table(connection: Any, step: TableStep, seconds: int) -> None:
 
 
 def build_index(connection: Any, step: TableStep, seconds: int) -> None:
-    """Build an index without stopping writers; one that could not be finished is removed."""
+    """Build an index beside its users, which waits for every transaction that began earlier; what could not be finished is removed."""
     import psycopg2  # type: ignore[import-untyped,unused-ignore]
 
-    rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{INDEX_WAIT_S}s")
+    rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{seconds}s")
     try:
         for statement in step.statements:
             rows(connection, statement)
     except psycopg2.errors.LockNotAvailable:
-        rows(connection, "SELECT set_config('lock_timeout', %s, false)", f"{seconds}s")
         # When it cannot be removed either, the next round or run sees it and begins with it.
         with contextlib.suppress(psycopg2.errors.LockNotAvailable):
             rows(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(step.builds)}")

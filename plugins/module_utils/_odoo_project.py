@@ -47,8 +47,6 @@ MAINTENANCE = "maintenance"
 ANSWERING = ("web", "websocket", "cron")
 # Beyond a container's own time to stop, for the daemon to report it.
 STOP_MARGIN_S = 30
-# How long another run on the same project may take before this one gives up.
-LOCK_WAIT_S = 15
 
 
 class OdooError(Exception):
@@ -105,7 +103,7 @@ class OdooProject:
         """Carry out a request in a maintenance container, holding the project's lock.
 
         Args:
-            request: What to do.
+            request: What to do; ``wait`` is how long another run on the same project or database may take, in seconds.
             seconds: When to give up and end the container.
             pause: Services that must not run meanwhile.
 
@@ -116,7 +114,7 @@ class OdooProject:
             OdooError: It was refused or failed, with Odoo's own words.
             HostError: Another run holds the project's lock.
         """
-        with files.project_lock(self.name, LOCK_WAIT_S, self.who) as lock, self._paused(pause):
+        with files.project_lock(self.name, request["wait"], self.who) as lock, self._paused(pause):
             return self._run(request, seconds, lock)
 
     def _run(self, request: Mapping[str, Any], seconds: int, lock: int) -> tuple[dict[str, Any], list[str]]:

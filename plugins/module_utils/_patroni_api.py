@@ -13,6 +13,7 @@ import json
 import os
 import ssl
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -119,14 +120,21 @@ def own_api(container: Container, tls_dir: str) -> PatroniApi:
     return PatroniApi(container.address, tls_dir, f"docker logs --tail 20 {container.id[:12]}")
 
 
-def apis(own: PatroniApi, name: str, cluster: dict[str, Any], tls_dir: str) -> dict[str, PatroniApi]:
+def container_hosts(client: DockerClient, container: Container) -> dict[str, str]:
+    """Return the addresses that a container was given names for. Raises DockerError, DockerUnavailable."""
+    entries = client.get(f"/containers/{container.id}/json")["HostConfig"].get("ExtraHosts") or []
+    return {name: address for name, _colon, address in (entry.partition(":") for entry in entries)}
+
+
+def apis(own: PatroniApi, name: str, cluster: dict[str, Any], tls_dir: str, hosts: Mapping[str, str]) -> dict[str, PatroniApi]:
     """Return the REST API of every member of a cluster by its name.
 
     Args:
-        own: REST API of this host's member. Alone, the cluster knows it under a name that only containers can resolve.
+        own: REST API of this host's member.
         name: This host's member.
-        cluster: Answer to ``GET /cluster``.
+        cluster: Answer to ``GET /cluster``. It knows members by names that only their containers can resolve.
         tls_dir: Directory that holds ``ca.crt``.
+        hosts: What container_hosts returns.
     """
     found = {}
     for member in cluster["members"]:
@@ -135,12 +143,13 @@ def apis(own: PatroniApi, name: str, cluster: dict[str, Any], tls_dir: str) -> d
         elif member.get("api_url"):
             url = urlsplit(member["api_url"])
             hint = f"docker logs --tail 20 postgresql-postgresql-1, on the host of {member['name']}"
-            found[member["name"]] = PatroniApi(url.hostname or "", tls_dir, hint, url.port or REST_PORT, QUICK)
+            address = url.hostname or ""
+            found[member["name"]] = PatroniApi(hosts.get(address, address), tls_dir, hint, url.port or REST_PORT, QUICK)
     return found
 
 
-def read_cluster(own: PatroniApi, tls_dir: str) -> dict[str, Any]:
-    """Return what this host's member and, through it, all others say; see _patroni_cluster.describe.
+def read_cluster(own: PatroniApi, tls_dir: str, hosts: Mapping[str, str]) -> dict[str, Any]:
+    """Return what this host's member and, through it, all others say; see _patroni_cluster.describe. Arguments as of apis.
 
     Raises:
         PatroniError: This host's member does not answer. What others and etcd leave unsaid is part of the description.
@@ -153,7 +162,7 @@ def read_cluster(own: PatroniApi, tls_dir: str) -> dict[str, Any]:
     except PatroniError as error:
         return describe(status, {name: status}, str(error), None, time.time())
     answers: dict[str, Any] = {}
-    for member, api in apis(own, name, cluster, tls_dir).items():
+    for member, api in apis(own, name, cluster, tls_dir, hosts).items():
         try:
             answers[member] = status if api is own else api.get("/patroni")
         except PatroniError as error:
@@ -173,7 +182,9 @@ def patronictl(client: DockerClient, container: Container, *arguments: str, stdi
     """
     done = client.exec(container.id, ["patronictl", *arguments], stdin=stdin)
     if done.rc != 0:
-        raise PatroniError(f"patronictl {arguments[0]} ended with {done.rc}: {(done.stderr or done.stdout).strip()}")
+        # The last line: before it are Python's tracebacks and every attempt to reach etcd.
+        lines = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
+        raise PatroniError(f"patronictl {arguments[0]} ended with {done.rc}: {lines[-1]}")
     refusals = [line for line in done.stdout.splitlines() if line.startswith("Failed: ") or " failed, details: " in line]
     if refusals:
         raise PatroniError("; ".join(refusals))

@@ -55,7 +55,8 @@ def _member(listed: Mapping[str, Any], answer: Mapping[str, Any] | str | None, l
         "role": listed["role"],
         "host": listed.get("host"),
         "port": listed.get("port"),
-        "state": listed["state"],
+        # Its own word is newer than what it last wrote to etcd.
+        "state": (not leads and status.get("replication_state")) or status.get("state") or listed["state"],
         "timeline": listed.get("timeline"),
         "lag_bytes": lag if isinstance(lag, int) and not leads else None,
         "receive_lag_bytes": None if leads else _behind(xlog.get("received_location"), leader_position),
@@ -171,13 +172,13 @@ def _member_problems(cluster: Mapping[str, Any], member: Mapping[str, Any]) -> l
         found.append(f"does not answer: {member['error']}")
     if member["state"] not in ("running", "streaming"):
         found.append(f"is {member['state'] or 'in no known state'}")
-    if leader and leader is not member:
+    elif leader and leader is not member:
         if leader["timeline"] and member["timeline"] and member["timeline"] != leader["timeline"]:
             found.append(f"is on timeline {member['timeline']} and the leader on {leader['timeline']}: it does not follow")
         if member["lag_bytes"] is None:
             found.append("repeats from an unknown position")
         elif member["lag_bytes"] > limit:
-            found.append(f"is {member['lag_bytes']} bytes behind; with more than {limit} (maximum_lag_on_failover) it cannot take over")
+            found.append(f"is {member['lag_bytes']} bytes behind, more than maximum_lag_on_failover ({limit}) lets take over")
     return found
 
 
@@ -238,6 +239,12 @@ def need_dcs(cluster: Mapping[str, Any]) -> None:
     """Raise Refused while etcd is away: commands reach members through it, and nobody takes over without it."""
     if cluster["failsafe_active"] or cluster["dcs_error"]:
         raise Refused(f"etcd is away, and commands need it: {cluster['dcs_error'] or 'the leader goes on in failsafe mode'}")
+
+
+def _need_answer(member: Mapping[str, Any]) -> None:
+    """Raise Refused when a member's Patroni does not answer: it could not be told anything."""
+    if member["error"]:
+        raise Refused(f"{member['name']} does not answer: {member['error']}")
 
 
 def _unfit(cluster: Mapping[str, Any], member: Mapping[str, Any]) -> list[str]:
@@ -330,8 +337,7 @@ def failover_target(cluster: Mapping[str, Any], candidate: str, *, force: bool) 
         )
     if not force:
         raise Refused(f"promoting {candidate} by force can lose what the last leader acknowledged. To accept that, set: force true")
-    if member["error"]:
-        raise Refused(f"{candidate} does not answer: {member['error']}")
+    _need_answer(member)
     if not _priority(member["tags"]):
         raise Refused(f"{candidate} is tagged nofailover, and Patroni does not promote it")
     ahead = {other["name"]: _behind(member["wal_position"], other["wal_position"]) or 0 for other in cluster["members"]}
@@ -356,6 +362,7 @@ def check_reinitialize(cluster: Mapping[str, Any], member: str, confirm: str | N
     if confirm != member:
         given = f"is {confirm!r}" if confirm else "is not set"
         raise Refused(f"this deletes the data of {member} and copies it from another member. confirm {given}; type: confirm={member}")
+    _need_answer(named)
     return bool(named["state"] != "creating replica")
 
 
@@ -397,10 +404,12 @@ def restart_needed(
     if only_pending and not named["pending_restart"]:
         return False
     if running_since:
+        _need_answer(named)
         if not named["started_at"]:
-            raise Refused(f"{member} does not say since when its PostgreSQL runs: {named['error'] or named['state']}")
+            raise Refused(f"{member} does not say since when its PostgreSQL runs: it is {named['state']}")
         if datetime.fromisoformat(named["started_at"]) > running_since:
             return False
+    _need_answer(named)
     if cluster["leader"] == member and not allow_leader:
         raise Refused(
             f"{member} leads {cluster['cluster_name']}: restarting it interrupts everybody. Hand over first (state switchover), or set: "

@@ -112,9 +112,9 @@ def examine(
     problems.extend(result.problems)
     for name, sponsor in _sponsors(hosts, tiers).items():
         if "etcd" in result.hosts.get(name, {}):
-            result.hosts[name]["etcd"]["sponsor"] = sponsor
+            result.hosts[name]["etcd"].update(sponsor=sponsor, has_data=bool((hosts[name].facts or {}).get("etcd")))
         if sponsor:
-            notes.append((name, f"has no etcd data yet and joins the cluster of {sponsor}"))
+            notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
 
 
@@ -132,7 +132,7 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
     A member without data that began by itself would found a second cluster beside the first, and PostgreSQL with it.
     """
     members = [name for name in voters(tiers) if name in hosts]
-    founded = [name for name in members if (hosts[name].facts or {}).get("etcd_data")]
+    founded = [name for name in members if (hosts[name].facts or {}).get("etcd") == "member"]
     return {name: "" if name in founded or not founded else founded[0] for name in members}
 
 

@@ -34,13 +34,18 @@ options:
     required: true
   state:
     description:
-      - V(known), it is a member with its data; only its O(peer_url) is made right.
-      - V(blank), it has no data and is to join. A member of its name is its predecessor, whose data is gone, and is removed first.
-        Start it with RV(initial_cluster) then. Until it has started, a cluster that had one member has no quorum.
+      - V(voting), it is a member that runs; its O(peer_url) is made right, and it gets a vote as soon as it has caught up.
+      - V(blank), it has no data and is to join, without a vote yet. A member of its name is its predecessor, whose data is gone, and is removed
+        first. Start it with RV(initial_cluster) then.
+      - V(joining), the same for one that has data, because an earlier run started it and did not come to its end.
       - V(absent), it is removed.
     type: str
-    choices: [known, blank, absent]
-    default: known
+    choices: [voting, blank, joining, absent]
+    default: voting
+  timeout:
+    description: Seconds that it may take to catch up.
+    type: int
+    default: 60
   project:
     description: Compose project of etcd on this host.
     type: str
@@ -77,11 +82,15 @@ steps:
   sample: [add member db3 at https://db3-etcd:2380]
 """
 
+import time
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._etcd import Member, changes, initial_cluster, parse_members
+from ..module_utils._etcd import Action, Member, changes, initial_cluster, parse_members
 from ..module_utils._psql import PsqlError, find_container
+
+INTERVAL = 0.5
 
 
 class EtcdError(Exception):
@@ -99,6 +108,19 @@ def etcdctl(client: DockerClient, container: str, *arguments: str) -> str:
     return done.stdout
 
 
+def carry_out(client: DockerClient, container: str, step: Action, deadline: float) -> None:
+    """Do one step. A vote is given as soon as etcd finds that the member has caught up."""
+    while True:
+        try:
+            etcdctl(client, container, *step.arguments)
+        except EtcdError as error:
+            if "in sync with leader" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(INTERVAL)
+        else:
+            return
+
+
 def describe(members: list[Member]) -> str:
     """Return the members as lines for a diff."""
     return "".join(f"{member.name or '(not started)'} {member.peer_url}\n" for member in sorted(members, key=lambda one: one.peer_url))
@@ -110,7 +132,8 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "peer_url": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["known", "blank", "absent"], "default": "known"},
+            "state": {"type": "str", "choices": ["voting", "blank", "joining", "absent"], "default": "voting"},
+            "timeout": {"type": "int", "default": 60},
             "project": {"type": "str", "default": "etcd"},
             "service": {"type": "str", "default": "etcd"},
         },
@@ -124,8 +147,9 @@ def main() -> None:
         before = after = parse_members(etcdctl(client, container, "list", "--write-out=json"))
         steps = changes(before, *wanted, options["state"])
         if steps and not module.check_mode:
+            deadline = time.monotonic() + options["timeout"]
             for step in steps:
-                etcdctl(client, container, *step.arguments)
+                carry_out(client, container, step, deadline)
             after = parse_members(etcdctl(client, container, "list", "--write-out=json"))
             left = changes(after, *wanted, options["state"])
             if left:

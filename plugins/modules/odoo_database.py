@@ -16,8 +16,8 @@ description:
   - Keeps storage parameters, statistics and indexes of those tables of Odoo for which PostgreSQL's general ones are wrong. The list, with
     the reason and the source of each, is in the collection's C(plugins/module_utils/_odoo_tables.py). Nothing else is changed, and
     a table that does not exist is left out until its module is installed.
-  - Tables are changed beside their users, who keep reading and writing. A table that somebody else keeps locked for more than seven
-    seconds, or an index that waits for a transaction for more than twenty, is left for the next run, with a warning.
+  - Tables are changed beside their users, who keep reading and writing. A table that somebody else keeps locked, or an index that waits
+    for somebody's transaction, is tried twice, for seven seconds in all, and then left for the next run, with a warning.
   - Creates no database and drops none. A database that holds other tables is refused, and before anything is changed also modules that
     the image does not have.
   - Asks a container that runs, in about 0.2 s; only when something has to change it starts a container of the project's service
@@ -86,7 +86,7 @@ options:
     elements: str
     default: [cron]
   lock_timeout:
-    description: Seconds to wait for another operation on this database.
+    description: Seconds to wait for another operation on this project or its database.
     type: int
     default: 300
   timeout:
@@ -193,7 +193,7 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
 
 def read_state(project: OdooProject, wanted: dict[str, Any], module: AnsibleModule) -> dict[str, Any] | None:
     """Return the database's state, None when there is nothing to ask yet."""
-    question = {"do": "state", "parameters": list(wanted["parameters"]), "tables": wanted["tables"]}
+    question = {"do": "state", "parameters": list(wanted["parameters"]), "tables": wanted["tables"], "wait": module.params["lock_timeout"]}
     try:
         return project.ask(question)
     except Silent:

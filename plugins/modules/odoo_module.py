@@ -57,7 +57,7 @@ options:
     elements: str
     default: [cron]
   lock_timeout:
-    description: Seconds to wait for another operation on this database.
+    description: Seconds to wait for another operation on this project or its database.
     type: int
     default: 300
   timeout:
@@ -113,7 +113,7 @@ from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 
 def read_state(project: OdooProject, module: AnsibleModule) -> dict[str, Any] | None:
     """Return the database's state, None when there is nothing to ask yet."""
-    question = {"do": "state", "parameters": [], "tables": {}}
+    question = {"do": "state", "parameters": [], "tables": {}, "wait": module.params["lock_timeout"]}
     try:
         return project.ask(question)
     except Silent:

@@ -149,9 +149,9 @@ host:
     packages:
       description: Versions of the installed packages that matter to the platform.
       type: dict
-    etcd_data:
-      description: Whether an etcd member has ever run here.
-      type: bool
+    etcd:
+      description: V(member) where an etcd member has its data; V(joining) where it has, and the run that let it join did not come to its end; empty.
+      type: str
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -169,6 +169,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _apt, _machine
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 
+# What the role etcd wrote last.
+ETCD_SETTINGS = "/opt/berth/etcd/config/etcd.yml"
 PACKAGES = ("docker.io", "docker-compose", "docker-ce", "systemd-timesyncd", "chrony", "ntpsec")
 
 
@@ -221,7 +223,7 @@ def main() -> None:
             "listeners": _machine.ports(root, set(module.params["ports"]), containers),
             "docker": {key: engine[name] for key, name in (("version", "Version"), ("api", "ApiVersion")) if name in engine},
             "packages": _apt.installed(root, PACKAGES),
-            "etcd_data": os.path.isdir(os.path.join(module.params["etcd_data_dir"], "data", "member")),
+            "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },

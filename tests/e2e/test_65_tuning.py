@@ -139,20 +139,28 @@ def test_a_table_in_use_is_named_with_who_uses_it_and_done_by_the_next_run(host:
     test_tables_have_what_the_collection_wants(host)
 
 
-def test_a_module_that_comes_later_is_covered_by_the_same_run(host: Host, play: Player, admin: Odoo) -> None:
+@pytest.fixture
+def absent_module(admin: Odoo) -> Iterator[str]:
+    """A module that is not installed before and after the test."""
+    yield MODULE
+    found = admin.call("ir.module.module", "search", [["name", "=", MODULE], ["state", "=", "installed"]])
+    admin.call("ir.module.module", "button_immediate_uninstall", found)
+
+
+def test_a_module_that_comes_later_is_covered_by_the_same_run(host: Host, play: Player, admin: Odoo, absent_module: str) -> None:
     early = converge(play, odoo_table_parameters=OWN)
     assert early.changed == []
     assert f"table_parameters.{TABLE}: the database has no such table" in early.text
     instance = host.variables["odoo_instances"]["main"]
-    instances = {"main": {**instance, "modules": [*instance["modules"], MODULE]}}
+    instances = {"main": {**instance, "modules": [*instance["modules"], absent_module]}}
     predicted = converge(play, "--check", odoo_table_parameters=OWN, odoo_instances=instances)
     assert predicted.changed == ["Converge the database"]
     run = converge(play, "-v", odoo_table_parameters=OWN, odoo_instances=instances)
-    assert f"install {MODULE}" in run.text
+    assert f"install {absent_module}" in run.text
     assert f"set on table {TABLE}: fillfactor = 80, statistics(stage_id) = 300" in run.text
     assert options(host)[TABLE] == {"fillfactor": "80"}
     assert index_state(host, f"{TABLE}__schedule_date_index") == "t"
-    assert admin.call("ir.module.module", "search_count", [["name", "=", MODULE], ["state", "=", "installed"]]) == 1
+    assert admin.call("ir.module.module", "search_count", [["name", "=", absent_module], ["state", "=", "installed"]]) == 1
     assert converge(play, odoo_table_parameters=OWN, odoo_instances=instances).changed == []
 
 

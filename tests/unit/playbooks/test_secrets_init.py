@@ -90,6 +90,13 @@ def test_secrets_are_written_once_and_never_overwritten(site: Site) -> None:
     assert code != 0
     assert "platform_authority is already set for this inventory and is kept" in text
     assert site.files() == before
+    # One to change to is made elsewhere.
+    another = site.inventory.parent / "new-authority.yml"
+    code, text = site.run("-e", ONLY, "-e", f"secrets_file={another}")
+    assert code == 0, text
+    expect_authority(site.read(another)["platform_authority"], "berth.odoo my site")
+    assert site.read(another)["platform_authority"] != made["platform_authority"]
+    assert site.files() == before
 
 
 def test_without_a_vault_password_nothing_is_written(site: Site) -> None:

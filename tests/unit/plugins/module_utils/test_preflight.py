@@ -295,3 +295,23 @@ def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
     assert all(f'"{name}"' in text for name in overrides)
     assert overrides <= known
     assert {f"odoo_{key}" for key in ("web_workers", "cron_workers", "web_memory_mb", "websocket_memory_mb", "cron_memory_mb")} <= known
+
+
+@pytest.mark.parametrize(
+    ("states", "sponsors"),
+    [
+        (("", "", ""), ("", "", "")),  # a new cluster: all begin together
+        (("member", "member", "member"), ("", "", "")),
+        (("member", "", "joining"), ("", "vm1", "vm1")),
+        (("", "member", "member"), ("vm2", "", "")),  # a blank machine in the place of a dead one
+    ],
+)
+def test_who_lets_an_etcd_member_join(states: tuple[str, ...], sponsors: tuple[str, ...]) -> None:
+    names = ("vm1", "vm2", "vm3")
+    report = examine(
+        {name: host(facts={"etcd": state}) for name, state in zip(names, states, strict=True)}, {**TIERS, "database": ["vm1", "vm2", "vm3"]}
+    )
+    assert report.problems == []
+    assert tuple(report.plan[name]["etcd"]["sponsor"] for name in names) == sponsors
+    assert [report.plan[name]["etcd"]["has_data"] for name in names] == [bool(state) for state in states]
+    assert any("joins the cluster of" in note for note in report.notes) == any(sponsors)
