@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: By host, variables of the roles C(images), C(etcd), C(postgresql) and C(haproxy).
+  description: By host, variables of the roles C(images), C(etcd), C(postgresql), C(haproxy) and C(drill).
   type: dict
 """
 

@@ -85,8 +85,8 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -
 
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
-        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks) and C(haproxy_members). Each host has all of them, and
-        uses those of its tiers.
+        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members) and C(drill_addresses). Each host
+        has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
     etcd_published = len(members) > 1
@@ -109,5 +109,6 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -
             "postgresql_client_networks": [f"{addresses[name]}/32" for name in app] if published else [],
             # The member on the same host is next door.
             "haproxy_members": {name: "postgresql" if name == host else addresses[name] for name in database},
+            "drill_addresses": dict(addresses),
         }
     return found

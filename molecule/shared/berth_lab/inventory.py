@@ -136,6 +136,11 @@ def lab_variables(settings: Settings, addresses: Mapping[str, str], base_image: 
         # Built once on this machine's engine, loaded by each VM: a lab VM has no registry to pull a base from.
         "images_source": "archive",
         "images_archive_dir": str(settings.project / ".cache" / "images"),
+        # What a drill may do to a VM from outside; evaluated for the VM in question.
+        "drill_commands": {
+            name: ["docker", command, "{{ lab_container }}"]
+            for name, command in {"power_off": "kill", "power_on": "start", "freeze": "pause", "thaw": "unpause"}.items()
+        },
     }
 
 
