@@ -37,7 +37,7 @@ def test_a_stopped_container_is_named_and_the_exit_code_is_not_zero(host: Host, 
     host.run(f"docker stop {container.id}")
     try:
         assert not host.container("redis/redis").facts["State"]["Running"]
-        play("playbooks/status.yml").expect_refusal(f"{host.name}: redis/redis is exited", "8 of 9 services are up")
+        play("playbooks/status.yml").expect_refusal(f"{host.name}: redis/redis is exited", "9 of 10 services are up")
     finally:
         host.run(f"docker start {container.id}")
         host.wait_until_healthy(names=["redis/redis"])

@@ -16,7 +16,7 @@ consoles=("$@")
 
 primary_takes_connections() {
   local words
-  words=$(timeout 1.5 psql "host=$host port=$port user=$role dbname=postgres sslmode=require" --no-password --no-psqlrc -c '' 2>&1)
+  words=$(timeout 1 psql "host=$host port=$port user=$role dbname=postgres sslmode=require" --no-password --no-psqlrc -c '' 2>&1)
   [[ $words == *password* ]]
 }
 
