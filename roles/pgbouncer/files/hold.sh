@@ -14,9 +14,10 @@ host=$1 port=$2 role=$3
 shift 3
 consoles=("$@")
 
+# Half a second: HAProxy says no after one at the earliest, and by then PgBouncer must be paused.
 primary_takes_connections() {
   local words
-  words=$(timeout 1 psql "host=$host port=$port user=$role dbname=postgres sslmode=require" --no-password --no-psqlrc -c '' 2>&1)
+  words=$(timeout 0.5 psql "host=$host port=$port user=$role dbname=postgres sslmode=require" --no-password --no-psqlrc -c '' 2>&1)
   [[ $words == *password* ]]
 }
 
@@ -47,5 +48,5 @@ while :; do
     tell PAUSE
   fi
   touch /tmp/alive
-  sleep 0.25
+  sleep 0.2
 done
