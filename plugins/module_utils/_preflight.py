@@ -157,6 +157,7 @@ def _check_variables(
         yield from _validate.check_instance_secrets(
             name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length
         )
+    yield from _validate.check_objectives(name, variables.get("objectives"))
     secrets: dict[str, Any] = _instance_passwords(variables.get("odoo_instance_secrets"))
     for variable, option in known.items():
         value = variables.get(variable)

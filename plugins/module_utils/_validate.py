@@ -237,6 +237,28 @@ def check_keys(host: str, path: str, options: Mapping[str, Any], value: Mapping[
             yield Problem((host,), f"{path}.{name}", "nothing", "a value", f"{path}: {{{name}: {_example(option)}}}")
 
 
+OBJECTIVES = {
+    "switchover_stall_s": "float",
+    "failover_stall_s": "float",
+    "lost_writes": "int",
+    "failed_requests": "int",
+    "logouts": "int",
+}
+"""What can be promised in C(objectives), and the type of the promise."""
+
+
+def check_objectives(host: str, objectives: Any) -> Iterator[Problem]:
+    """Check C(objectives): a promise that nothing reads is one that nobody keeps."""
+    if not isinstance(objectives, Mapping):
+        return  # its specification has already said so
+    found = list(check_keys(host, "objectives", {name: {"type": kind} for name, kind in OBJECTIVES.items()}, objectives))
+    yield from found
+    if not found:
+        for name, value in objectives.items():
+            if value is not None and float(value) < 0:
+                yield Problem((host,), f"objectives.{name}", describe(value), "0 or more", f"objectives: {{{name}: 0}}")
+
+
 def unknown_variables(
     host: str,
     names: Iterable[str],

@@ -124,23 +124,22 @@ def test_a_promise_is_broken_exactly_when_more_was_measured(stall: float, promis
     assert found["record"]["kept"] == (found["broken"] == [])
 
 
-def option() -> dict[str, Any]:
-    specs = yaml.safe_load((ROLES / "preflight/meta/argument_specs.yml").read_text(encoding="utf-8"))
-    answer: dict[str, Any] = specs["argument_specs"]["main"]["options"]["objectives"]
-    return answer
+def mistakes(objectives: Any) -> list[tuple[str, str]]:
+    return [(problem.subject, problem.expected) for problem in _validate.check_objectives("app1", objectives)]
 
 
 def test_a_mistyped_objective_is_found() -> None:
-    [problem] = _validate.check_value("app1", "objectives", option(), {**PROMISES, "logout": 0})
-    assert (problem.subject, problem.expected) == ("objectives.logout", "logouts?")
-    [problem] = _validate.check_value("app1", "objectives", option(), {"failover_stall_s": "soon"})
-    assert (problem.subject, problem.expected) == ("objectives.failover_stall_s", "a number")
+    assert mistakes({**PROMISES, "logout": 0}) == [("objectives.logout", "logouts?")]
+    assert mistakes({"failover_stall_s": "soon"}) == [("objectives.failover_stall_s", "a number")]
+    assert mistakes({"lost_writes": 0.5}) == [("objectives.lost_writes", "a whole number")]
+    assert mistakes({"lost_writes": -1}) == [("objectives.lost_writes", "0 or more")]
+    assert mistakes(PROMISES) == mistakes({"logouts": None}) == mistakes(None) == []
 
 
 def test_every_promise_of_a_drill_can_be_made_and_every_fault_has_one() -> None:
-    assert set(option()["options"]) == {*_drill.FAULTS.values(), *_drill.COUNTS}
+    assert set(_validate.OBJECTIVES) == {*_drill.FAULTS.values(), *_drill.COUNTS}
     drill = yaml.safe_load((ROLES / "drill/meta/argument_specs.yml").read_text(encoding="utf-8"))
     assert set(drill["argument_specs"]["main"]["options"]["drill_fault"]["choices"]) == set(_drill.FAULTS)
     example = yaml.safe_load((ROLES.parent / "inventories/ha/group_vars/all/main.yml").read_text(encoding="utf-8"))["objectives"]
-    assert list(_validate.check_value("app1", "objectives", option(), example)) == []
-    assert set(example) == set(option()["options"])
+    assert mistakes(example) == []
+    assert set(example) == set(_validate.OBJECTIVES)
