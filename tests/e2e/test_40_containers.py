@@ -20,7 +20,6 @@ EXPECTED = {
     "haproxy/haproxy",
     "pgbouncer/pgbouncer",
     "pgbouncer/pgbouncer-session",
-    "pgbouncer/hold",
     "redis/redis",
     "odoo-main/web",
     "odoo-main/websocket",

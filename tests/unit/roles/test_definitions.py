@@ -69,6 +69,12 @@ INPUTS = {
         "pgbouncer_pool_size": 3,
         "pgbouncer_extra_settings": {"query_wait_timeout": 90},
     },
+    "pgbouncer-hold": {
+        "pgbouncer_image": "sha256:1a",
+        "pgbouncer_authority_certificate": AUTHORITY["certificate"],
+        "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
+        "pgbouncer_hold": True,
+    },
     "redis": {
         "redis_image": "sha256:1b",
         "redis_users": [{"name": "main", "password": AWKWARD, "prefix": "main"}],
