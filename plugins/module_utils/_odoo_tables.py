@@ -305,6 +305,17 @@ def merge_tables(override: Mapping[str, Mapping[str, Any] | None]) -> dict[str, 
     return merged
 
 
+def absent_tables(override: Mapping[str, Any], wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return the tables that a person, and not the collection alone, wants something for and that a database does not have.
+
+    Args:
+        override: What the person wrote.
+        wanted: As :func:`merge_tables` returned it.
+        found: Tables that exist, of those wanted.
+    """
+    return sorted(table for table in override if table in wanted and table not in found)
+
+
 def _plain(key: str, value: Value) -> Value:
     """Return a checked value in the form that goes into a statement."""
     if isinstance(value, bool):

@@ -26,7 +26,9 @@ description:
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
   check_mode:
-    description: Predicts. Where nothing is deployed yet, everything is predicted to be created.
+    description:
+      - Predicts. Where nothing is deployed yet, everything is predicted to be created; tables of modules that are not installed yet
+        are not known.
     support: full
   diff_mode:
     description: Shows the managed facts before and after, of tables those that differ, never a password.
@@ -162,7 +164,7 @@ from ..module_utils._odoo import (
 )
 from ..module_utils._odoo_inside import table_steps, unknown_entries
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
-from ..module_utils._odoo_tables import check_tables, merge_tables
+from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
 from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
 
 
@@ -227,15 +229,15 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
         "wait": module.params["lock_timeout"],
         "only_check": False,
     }
-    timeout, pause = module.params["timeout"], []
-    if state["unfinished"] or modules_to_change(wanted["modules"], True, state["modules"]):
-        pause = module.params["pause"]
-        if project.runs(pause):
-            # A refusal must not stop anything.
-            project.work({**request, "only_check": True}, timeout)
+    timeout = module.params["timeout"]
+    installs = bool(state["unfinished"] or modules_to_change(wanted["modules"], True, state["modules"]))
+    pause = module.params["pause"] if installs else []
+    if project.runs(pause):
+        # A refusal must not stop anything.
+        project.work({**request, "only_check": True}, timeout)
     after, logged = project.work(request, timeout, pause)
     left = database_changes(wanted, after, password_right=True)
-    if pause:
+    if installs:
         left += after_problems(wanted["modules"], True, after)
     if left:
         raise OdooError("\n".join(["Odoo reported success, but this is left:", *left, *logged]))
@@ -253,7 +255,7 @@ def warn_about_tables(module: AnsibleModule, wanted: dict[str, Any], state: dict
         module.warn(f"left for the next run: {text}")
     for text in unknown_entries(wanted["tables"], state["tables"]):
         module.warn(f"table_parameters.{text}")
-    for table in sorted(set(module.params["table_parameters"]) - set(state["tables"]) if state["initialised"] else ()):
+    for table in absent_tables(module.params["table_parameters"], wanted["tables"], state["tables"]) if state["initialised"] else ():
         match = nearest(table, state["tables"], 0.8)
         module.warn(f"table_parameters.{table}: the database has no such table" + (f"; did you mean {match}?" if match else ""))
 

@@ -20,6 +20,7 @@ EXPECTED = {
     "haproxy/haproxy",
     "pgbouncer/pgbouncer",
     "pgbouncer/pgbouncer-session",
+    "pgbouncer/hold",
     "redis/redis",
     "odoo-main/web",
     "odoo-main/websocket",

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
 
-# The module is not among those of the inventory, and its table is nobody's favourite.
-MODULE, TABLE = "maintenance", "maintenance_request"
-OWN = {TABLE: {"fillfactor": 80, "statistics(stage_id)": 300, "index(schedule_date)": True}}
+# Not among the modules of the inventory, and no other installs itself with it.
+MODULE, TABLE = "lunch", "lunch_order"
+OWN = {TABLE: {"fillfactor": 80, "statistics(state)": 300, "index(date)": True}}
 INDEX = "bus_bus__create_date_index"
 
 
@@ -114,8 +114,9 @@ def test_what_somebody_undid_is_predicted_and_repaired_and_the_rest_stays(host: 
     assert done.changed == ["Converge the database"]
     assert "set on table bus_bus: autovacuum_vacuum_threshold = 5000" in done.text
     assert converge(play).changed == []
-    assert options(host)["bus_bus"].get("parallel_workers") == "1", "what nobody manages was taken away"
+    by_hand = options(host)["bus_bus"].get("parallel_workers")
     sql(host, "ALTER TABLE bus_bus RESET (parallel_workers)")
+    assert by_hand == "1", "what nobody manages was taken away"
     test_tables_have_what_the_collection_wants(host)
 
 
@@ -139,29 +140,31 @@ def test_a_table_in_use_is_named_with_who_uses_it_and_done_by_the_next_run(host:
     test_tables_have_what_the_collection_wants(host)
 
 
-@pytest.fixture
-def absent_module(admin: Odoo) -> Iterator[str]:
-    """A module that is not installed before and after the test."""
-    yield MODULE
-    found = admin.call("ir.module.module", "search", [["name", "=", MODULE], ["state", "=", "installed"]])
-    admin.call("ir.module.module", "button_immediate_uninstall", found)
-
-
-def test_a_module_that_comes_later_is_covered_by_the_same_run(host: Host, play: Player, admin: Odoo, absent_module: str) -> None:
+def test_a_module_that_comes_later_is_covered_by_the_same_run(host: Host, play: Player, admin: Odoo) -> None:
     early = converge(play, odoo_table_parameters=OWN)
     assert early.changed == []
     assert f"table_parameters.{TABLE}: the database has no such table" in early.text
     instance = host.variables["odoo_instances"]["main"]
-    instances = {"main": {**instance, "modules": [*instance["modules"], absent_module]}}
+    instances = {"main": {**instance, "modules": [*instance["modules"], MODULE]}}
     predicted = converge(play, "--check", odoo_table_parameters=OWN, odoo_instances=instances)
     assert predicted.changed == ["Converge the database"]
     run = converge(play, "-v", odoo_table_parameters=OWN, odoo_instances=instances)
-    assert f"install {absent_module}" in run.text
-    assert f"set on table {TABLE}: fillfactor = 80, statistics(stage_id) = 300" in run.text
+    assert f"install {MODULE}" in run.text
+    assert f"set on table {TABLE}: fillfactor = 80, statistics(state) = 300" in run.text
     assert options(host)[TABLE] == {"fillfactor": "80"}
-    assert index_state(host, f"{TABLE}__schedule_date_index") == "t"
-    assert admin.call("ir.module.module", "search_count", [["name", "=", absent_module], ["state", "=", "installed"]]) == 1
+    assert index_state(host, f"{TABLE}__date_index") == "t"
+    assert admin.call("ir.module.module", "search_count", [["name", "=", MODULE], ["state", "=", "installed"]]) == 1
     assert converge(play, odoo_table_parameters=OWN, odoo_instances=instances).changed == []
+
+
+def test_a_module_is_uninstalled_only_when_that_takes_no_other_along(play: Player, admin: Odoo) -> None:
+    """The way back, and the other half of odoo_module."""
+    uninstall = "tests/e2e/uninstall.yml"
+    play(uninstall, variables={"modules": ["stock"]}).expect_refusal("uninstalling stock would also uninstall")
+    assert play(uninstall, "--check", variables={"modules": [MODULE]}).expect_success().changed == ["Uninstall the modules"]
+    assert play(uninstall, variables={"modules": [MODULE]}).expect_success().changed == ["Uninstall the modules"]
+    assert play(uninstall, variables={"modules": [MODULE]}).expect_success().changed == []
+    assert admin.call("ir.module.module", "search_count", [["name", "=", MODULE], ["state", "=", "uninstalled"]]) == 1
 
 
 def test_a_mistyped_parameter_is_refused_before_anything_is_touched(host: Host, play: Player) -> None:

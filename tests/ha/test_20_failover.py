@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-QUICK = {"drill_warm_up_seconds": 2, "drill_seconds": 30}
+USERS = 4
+QUICK = {"drill_warm_up_seconds": 2, "drill_seconds": 30, "drill_users": USERS}
 
 
-def judge(record: dict[str, Any], before: str) -> dict[str, Any]:
-    """What holds after every fault; returns what was measured."""
+def judge(record: dict[str, Any], before: str, *, in_flight: int = 0) -> dict[str, Any]:
+    """What holds after every fault; returns what was measured.
+
+    Args:
+        record: the evidence.
+        before: who led.
+        in_flight: requests that may fail because they were being answered when a primary crashed. Nobody can answer those.
+    """
     measured: dict[str, Any] = record["measured"]
     assert record["primary_before"] == before
     assert measured["lost_writes"] == 0
     assert measured["logouts"] == 0
     assert measured["two_primaries"] == 0
-    assert measured["failed_requests"] == 0, measured["complaints"]
+    assert measured["failed_requests"] <= in_flight, measured["complaints"]
     assert measured["left_behind"] == []
     # The probe really did something.
     assert measured["writes"] > 200
@@ -62,7 +69,7 @@ def test_postgresql_killed(lab: Lab, play: Player) -> None:
     run, record = drill(play, "kill_postgresql", **QUICK)
     run.expect_success()
     assert record
-    measured = judge(record, before)
+    measured = judge(record, before, in_flight=USERS)
     assert measured["stall_s"] < record["timers"]["ttl"] - record["timers"]["loop_wait"]
 
 
@@ -71,7 +78,7 @@ def test_the_primary_is_cut_off_with_a_writer_on_its_side(lab: Lab, play: Player
     run, record = drill(play, "partition_primary", **QUICK)
     run.expect_success()
     assert record
-    measured = judge(record, before)
+    measured = judge(record, before, in_flight=USERS)
     assert record["primary_after"] != before
     assert measured["write_errors"]["island"] > 0, "the writer on the side of the old primary was never refused"
     # The lease had to end, so it was a failover; and it took no longer than lease and balancer may.
@@ -84,7 +91,7 @@ def test_the_primary_loses_its_power(lab: Lab, host: Host, play: Player) -> None
     run, record = drill(play, "power_off", **QUICK)
     run.expect_success()
     assert record
-    measured = judge(record, before)
+    measured = judge(record, before, in_flight=USERS)
     assert record["primary_after"] != before
     assert record["timers"]["ttl"] / 4 < measured["stall_s"] < record["timers"]["ttl"] + 10
     wait_until_fit(lab)

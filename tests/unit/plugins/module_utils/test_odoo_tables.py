@@ -186,6 +186,13 @@ def test_a_persons_entries_replace_ours_come_beside_them_or_take_them_out() -> N
     assert "index(create_date)" in tables.TABLES["bus_bus"]
 
 
+def test_only_what_a_person_wants_and_the_database_lacks_is_worth_a_word() -> None:
+    override = {"mail_mail": None, "queue_job": {"fillfactor": 60}, "x_scan": {"fillfactor": None}, "stock_mvoe": {"fillfactor": 60}}
+    wanted = tables.merge_tables(override)
+    assert tables.absent_tables(override, wanted, {"stock_move": {}}) == ["queue_job", "stock_mvoe"]
+    assert tables.absent_tables({}, tables.merge_tables({}), {}) == []
+
+
 @pytest.mark.parametrize(
     ("value", "subject", "words"),
     [
