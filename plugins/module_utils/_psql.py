@@ -56,6 +56,8 @@ class Container(NamedTuple):
 def find_container(client: DockerClient, project: str, service: str, *, optional: Literal[False]) -> Container: ...
 @overload
 def find_container(client: DockerClient, project: str, service: str, *, optional: bool) -> Container | None: ...
+
+
 def find_container(client: DockerClient, project: str, service: str, *, optional: bool) -> Container | None:
     """Return the running container of a Compose service.
 

@@ -52,7 +52,7 @@ options:
     description: The name of the member whose data O(state=reinitialized) deletes, once more.
     type: str
   allow_leader:
-    description: Restart O(member) also when it leads. What users are doing at that moment fails, and everything else waits until it is back.
+    description: Restart O(member) also when it leads. What users are doing at that moment can fail, and everything else waits until it is back.
     type: bool
     default: false
   only_pending:
