@@ -24,8 +24,6 @@ from typing import Any
 from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import INDEX, STATISTICS, index_name, parse_key
 from ansible_collections.berth.odoo.plugins.module_utils._validate import Problem, describe, nearest
 
-Value = bool | int | float | str
-
 VARIABLE = "odoo_table_parameters"
 TABLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # PostgreSQL cuts longer names.
@@ -36,7 +34,7 @@ LONGEST_NAME = 63
 #   statistics(column, …): True  extended statistics (ndistinct, dependencies, mcv) on columns together
 #   index(column, …): True      a btree index, named as Odoo would name it, so that an Odoo that brings it later makes no second
 # Tags of sources: (odoo) the source code of Odoo 19.0; owner/repository#number; (judgement) not measured under Odoo's load.
-TABLES: Mapping[str, Mapping[str, Value]] = MappingProxyType(
+TABLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         # Every notification is a row for at most a day, then all of a day go at once (odoo: _gc_messages). A fraction of a table
         # whose size follows the time of day means nothing, so a number of rows (judgement). odoo/odoo#278542.
@@ -286,13 +284,13 @@ def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
         return None
 
 
-def merge_tables(override: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, Value]]:
+def merge_tables(override: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, Any]]:
     """Return what the tables shall have: ours, with a person's entries in place of or beside them; null takes an entry out.
 
     Args:
         override: Checked by :func:`check_tables`.
     """
-    merged: dict[str, dict[str, Value]] = {table: dict(entries) for table, entries in TABLES.items()}
+    merged: dict[str, dict[str, Any]] = {table: dict(entries) for table, entries in TABLES.items()}
     for table, entries in override.items():
         known = merged.pop(table, {})
         if entries is None:
@@ -316,7 +314,7 @@ def absent_tables(override: Mapping[str, Any], wanted: Mapping[str, Any], found:
     return sorted(table for table in override if table in wanted and table not in found)
 
 
-def _plain(key: str, value: Value) -> Value:
+def _plain(key: str, value: Any) -> Any:
     """Return a checked value in the form that goes into a statement."""
     if isinstance(value, bool):
         return value
