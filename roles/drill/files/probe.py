@@ -162,7 +162,7 @@ class User:
         finally:
             connection.close()
         for cookie in answer.headers.get_all("Set-Cookie") or []:
-            name, _, value = cookie.split(";")[0].partition("=")
+            name, _sign, value = cookie.split(";")[0].partition("=")
             if name == "session_id" and value:
                 self.session = value
         return answer.status, answer.headers.get("Location") or "", text
