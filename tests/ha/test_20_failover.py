@@ -31,7 +31,8 @@ def judge(record: dict[str, Any], before: str, *, in_flight: int = 0) -> dict[st
     measured: dict[str, Any] = record["measured"]
     assert record["primary_before"] == before
     assert measured["lost_writes"] == 0
-    assert measured["logouts"] == 0
+    # Odoo ends the login of whose page load fails.
+    assert measured["logouts"] <= in_flight, measured["complaints"]
     assert measured["two_primaries"] == 0
     assert measured["failed_requests"] <= in_flight, measured["complaints"]
     assert measured["left_behind"] == []
