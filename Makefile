@@ -44,7 +44,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 	@tools/lock
 
 ##@ Prove it
-.PHONY: test sanity build molecule bench-converge bench-postgresql
+.PHONY: test sanity build molecule bench-converge bench-postgresql bench-failover
 test: bootstrap setup ## Everything: lint, unit, sanity, build, lab, every Molecule scenario; within an hour on 2 cores
 	@python tests/run.py
 sanity: setup ## ansible-test sanity
@@ -60,6 +60,8 @@ bench-converge: setup ## Time converging the demo: no-op, one setting changed; f
 	@python tests/bench/converge.py $(BENCH)
 bench-postgresql: setup ## Compare tuned with default PostgreSQL on the demo's VM: pgbench, Odoo deliveries; about 3 minutes; BENCH=--help lists more
 	@python tests/bench/postgresql.py $(BENCH)
+bench-failover: setup ## Break the database of the lab ha in nine ways, three runs each; about 45 minutes; BENCH=--help lists more
+	@python tests/bench/failover.py $(BENCH)
 
 ##@ Tidy up
 .PHONY: clean

@@ -30,7 +30,7 @@ BIN = Path(sys.prefix, "bin")
 LOGS = ROOT / ".cache/test"
 
 # In the order they run: what everything else stands on first.
-SCENARIOS = ("default", "compose_project", "roles")
+SCENARIOS = ("default", "compose_project", "roles", "ha")
 
 # Stages without an engine or a lab, whose steps share the machine's cores.
 SIDE_BY_SIDE = ("lint", "unit")

@@ -11,19 +11,27 @@ import json
 import os
 import re
 import socket
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.basic import missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
+from ansible.utils.display import Display
 
+from ansible_collections.berth.odoo.plugins.module_utils import _authority
 from ansible_collections.berth.odoo.plugins.module_utils import _compose as compose
+from ansible_collections.berth.odoo.plugins.module_utils import _compose_certificates as certificates
 from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request
 from ansible_collections.berth.odoo.plugins.module_utils._compose_spec import ARGUMENT_SPEC
+
+display = Display()
 
 MODE = re.compile(r"0?[0-7]{3,4}")
 MANAGED = "Managed by Ansible (berth.odoo): changes made here are undone by the next run."
@@ -32,18 +40,48 @@ MANAGED = "Managed by Ansible (berth.odoo): changes made here are undone by the 
 class ActionModule(ActionBase):
     """Run compose_project."""
 
+    clock: Callable[[], float] = staticmethod(time.time)
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         parameters = self._parameters()
+
+        def send(request: Request) -> dict[str, Any]:
+            packed = base64.b64encode(zlib.compress(json.dumps(request.to_dict()).encode())).decode()
+            arguments = {"name": request.name, "state": request.state, "request": packed}
+            answer: dict[str, Any] = self._execute_module(
+                module_name="berth.odoo.compose_project", module_args=arguments, task_vars=task_vars
+            )
+            return answer
+
         try:
-            request = self._request(parameters, task_vars)
+            result.update(self._converge(parameters, task_vars, send))
         except compose.DefinitionError as error:
             raise AnsibleActionFail(f"compose_project {parameters['name']}: {error}") from error
-        packed = base64.b64encode(zlib.compress(json.dumps(request.to_dict()).encode())).decode()
-        arguments = {"name": request.name, "state": request.state, "request": packed}
-        result.update(self._execute_module(module_name="berth.odoo.compose_project", module_args=arguments, task_vars=task_vars))
         return result
+
+    def _converge(self, parameters: dict[str, Any], task_vars: dict[str, Any], send: Callable[[Request], dict[str, Any]]) -> dict[str, Any]:
+        """Send a request; when the host says that certificates are due, issue them and send it again with them.
+
+        Args:
+            parameters: The task's arguments.
+            task_vars: Variables of the host.
+            send: Lets the host carry out a request and returns the result.
+
+        Raises:
+            DefinitionError: The arguments cannot work.
+        """
+        request = self._request(parameters, task_vars)
+        answer = send(request)
+        due = answer.pop("issue", None)
+        if due:
+            answer = send(self._issued(request, due, parameters))
+            if answer.pop("issue", None):
+                raise AnsibleActionFail(
+                    f"compose_project {request.name}: another run changed the project's certificates while this one issued some. Run again"
+                )
+        return answer
 
     def _parameters(self) -> dict[str, Any]:
         """Return the task's arguments, validated and with defaults. No message repeats the content of a file."""
@@ -54,7 +92,11 @@ class ActionModule(ActionBase):
         if isinstance(files, (list, tuple)):
             arguments["files"] = [self._file_arguments(item, index) for index, item in enumerate(files)]
         arguments.update({name: arguments.get(name) or {} for name in ("override",)})
-        arguments.update({name: arguments.get(name) or [] for name in ("directories",)})
+        arguments.update({name: arguments.get(name) or [] for name in ("directories", "certificates")})
+        if arguments.get("authority") is not None:
+            arguments["authority"] = self._authority_arguments(arguments["authority"])
+        if isinstance(arguments["certificates"], (list, tuple)):
+            arguments["certificates"] = [_with_reload_list(item) for item in arguments["certificates"]]
         validated = ArgumentSpecValidator(ARGUMENT_SPEC).validate(arguments)
         if validated.error_messages:
             raise AnsibleActionFail("compose_project: " + "; ".join(validated.error_messages))
@@ -80,22 +122,39 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"compose_project: files[{index}].content (dest {item.get('dest')}) must be text, not {kind}; put it through to_json or to_nice_yaml"
             )
-        if isinstance(item.get("reload"), Mapping):
-            item["reload"] = [item["reload"]]
-        return item
+        return _with_reload_list(item)
+
+    @staticmethod
+    def _authority_arguments(value: Any) -> dict[str, str]:
+        """Return the authority in the form of the spec. Checked here, because the spec would print what has a wrong type."""
+        remedy = 'give authority: "{{ platform_authority }}", which is among the secrets of the inventory'
+        if not isinstance(value, Mapping) or set(value) != {"certificate", "key"}:
+            raise AnsibleActionFail(f"compose_project: authority must be a mapping with certificate and key and nothing else; {remedy}")
+        for name, text in value.items():
+            if not text or isinstance(text, (Mapping, list, tuple, bool, int, float)):
+                raise AnsibleActionFail(f"compose_project: authority.{name} must be PEM text; {remedy}")
+        return {name: str(text) for name, text in value.items()}
+
+    # --- the request ----------------------------------------------------------------------------------------------------
 
     def _request(self, parameters: dict[str, Any], task_vars: dict[str, Any]) -> Request:
         """Return what is sent to the host. Raises DefinitionError when it cannot work."""
         absent = parameters["state"] == "absent"
         definition: dict[str, Any] = {}
         files: tuple[compose.ManagedFile, ...] = ()
+        wanted: tuple[compose.Certificate, ...] = ()
+        now = int(self.clock())
         if not absent:
             if parameters["definition"] is None:
                 raise AnsibleActionFail(f"compose_project: state '{parameters['state']}' needs a definition")
             definition = compose.merge(compose.normalise(parameters["definition"]), compose.normalise(parameters["override"], "override"))
             files = tuple(self._file(item, task_vars) for item in parameters["files"])
-            compose.check_files(files)
-            compose.check_definition(definition, files)
+            wanted = self._certificates(parameters, now)
+            certificates.check_certificates(wanted)
+            compose.check_files(
+                (*files, *(file for item in wanted for file in certificates.files_of(item, certificates.expected(item, now), 0)))
+            )
+            compose.check_definition(definition, files, wanted)
         return Request(
             name=parameters["name"],
             base_dir=parameters["base_dir"],
@@ -105,6 +164,8 @@ class ActionModule(ActionBase):
             definition=definition,
             files=files,
             directories=tuple(self._directory(item) for item in parameters["directories"]) if not absent else (),
+            certificates=wanted,
+            now=now,
             holder=f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}",
         )
 
@@ -114,13 +175,69 @@ class ActionModule(ActionBase):
             raise compose.DefinitionError(f"directories: path '{path}' must be absolute, without '..', and not /")
         return compose.DataDirectory(path, item["owner"], item["group"], _mode(item["mode"], f"directories: {path}"))
 
+    # --- certificates ---------------------------------------------------------------------------------------------------
+
+    def _certificates(self, parameters: dict[str, Any], now: int) -> tuple[compose.Certificate, ...]:
+        """Return the certificates that the project shall have, not issued yet."""
+        items = parameters["certificates"]
+        if not items:
+            return ()
+        authority = self._load_authority(parameters, now)
+        longest = max(items, key=lambda item: item["days"])
+        if authority.not_after < now + longest["days"] * certificates.DAY:
+            display.warning(
+                f"compose_project {parameters['name']}: the authority expires on {certificates.as_text(authority.not_after)}, "
+                f"and with it every certificate, although {longest['dest']} should be valid for {longest['days']} days. "
+                "Change to a new one; the documentation of compose_project, option authority, says how"
+            )
+        return tuple(
+            compose.Certificate(
+                dest=item["dest"],
+                common_name=item["common_name"],
+                names=certificates.alternative_names(item["common_name"], item["names"] or ()),
+                days=item["days"],
+                owner=item["owner"],
+                group=item["group"],
+                bundle=authority.bundle,
+                signer=authority.fingerprint,
+                signer_not_after=authority.not_after,
+                **_meaning(item, "certificates"),
+            )
+            for item in items
+        )
+
+    @staticmethod
+    def _load_authority(parameters: dict[str, Any], now: int) -> _authority.Authority:
+        if _authority.LIBRARY_ERROR:
+            reason = "on the controller, to issue certificates"
+            raise AnsibleActionFail(f"compose_project {parameters['name']}: {missing_required_lib('cryptography', reason=reason)}")
+        given = parameters["authority"]
+        if given is None:
+            raise compose.DefinitionError(
+                'certificates need an authority that signs them: give authority: "{{ platform_authority }}". '
+                f"If the inventory's secrets have none, type: {_authority.ADD}"
+            )
+        try:
+            return _authority.load(given["certificate"], given["key"], now)
+        except _authority.AuthorityError as error:
+            raise compose.DefinitionError(f"authority.{error}") from None
+
+    def _issued(self, request: Request, due: Collection[str], parameters: dict[str, Any]) -> Request:
+        """Return the request with new certificates where the host has asked for them."""
+        authority = self._load_authority(parameters, request.now)
+
+        def completed(item: compose.Certificate) -> compose.Certificate:
+            if item.dest not in due:
+                return item
+            return replace(item, leaf=_authority.issue(authority, item.common_name, item.names, item.days, request.now))
+
+        return replace(request, certificates=tuple(completed(item) for item in request.certificates))
+
+    # --- files ----------------------------------------------------------------------------------------------------------
+
     def _file(self, item: dict[str, Any], task_vars: dict[str, Any]) -> compose.ManagedFile:
         dest, sensitive = item["dest"], item["sensitive"]
-        if item["services"] is None and not item["reload"]:
-            raise compose.DefinitionError(
-                f"files: {dest} does not say what its change means: give services: [NAME] to recreate, reload: to reload, "
-                "or services: [] when nothing has to happen"
-            )
+        meaning = _meaning(item, "files")
         return compose.ManagedFile(
             dest=dest,
             content=self._content(item, task_vars),
@@ -128,10 +245,7 @@ class ActionModule(ActionBase):
             group=item["group"],
             mode=_mode(item["mode"] or ("0440" if sensitive else "0444"), f"files: {dest}"),
             sensitive=sensitive,
-            services=tuple(item["services"] or ()),
-            reloads=tuple(
-                compose.Reload(entry["service"], tuple(entry["command"] or ()), entry["signal"] or "") for entry in item["reload"] or ()
-            ),
+            **meaning,
         )
 
     def _content(self, item: dict[str, Any], task_vars: dict[str, Any]) -> bytes:
@@ -172,6 +286,22 @@ class ActionModule(ActionBase):
         if not isinstance(text, str):
             raise AnsibleActionFail(f"compose_project: template {name} gave {type(text).__name__}, not text; use to_json")
         return text
+
+
+def _with_reload_list(item: Any) -> Any:
+    """Return an entry of files or certificates in which a single reload is a list of one."""
+    return {**item, "reload": [item["reload"]]} if isinstance(item, Mapping) and isinstance(item.get("reload"), Mapping) else item
+
+
+def _meaning(item: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """Return what a change of a file or certificate means."""
+    if item["services"] is None and not item["reload"]:
+        raise compose.DefinitionError(
+            f"{option}: {item['dest']} does not say what its change means: give services: [NAME] to recreate, reload: to reload, "
+            "or services: [] when nothing has to happen"
+        )
+    reloads = (compose.Reload(entry["service"], tuple(entry["command"] or ()), entry["signal"] or "") for entry in item["reload"] or ())
+    return {"services": tuple(item["services"] or ()), "reloads": tuple(reloads)}
 
 
 def _mode(text: str, where: str) -> int:

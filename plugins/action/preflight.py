@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class ActionModule(ActionBase):
                 require_image_digests=arguments["require_image_digests"],
                 ignored_variables=tuple(arguments["ignored_variables"]),
             ),
+            int(time.time()),
         )
         return self._tell(report, hosts)
 

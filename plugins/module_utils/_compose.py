@@ -76,6 +76,11 @@ class ManagedFile:
     services: tuple[str, ...]
     reloads: tuple[Reload, ...]
 
+    @property
+    def recreated(self) -> set[str]:
+        """The services that a change recreates: those listed that do not take it over by a reload."""
+        return set(self.services) - {entry.service for entry in self.reloads}
+
 
 @dataclass(frozen=True)
 class DataDirectory:
@@ -85,6 +90,51 @@ class DataDirectory:
     owner: int
     group: int
     mode: int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate with its key, both PEM, and its times in seconds since 1970."""
+
+    certificate: str
+    key: str = field(repr=False)
+    not_before: int
+    not_after: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that services shall have, and what its change means."""
+
+    dest: str
+    common_name: str
+    names: tuple[str, ...]
+    """Alternative names, the common name among them, sorted."""
+    days: int
+    owner: int
+    group: int
+    services: tuple[str, ...]
+    reloads: tuple[Reload, ...]
+    bundle: str
+    """PEM of every authority that is trusted."""
+    signer: str
+    """Fingerprint of the authority's certificate that signs."""
+    signer_not_after: int
+    leaf: Leaf | None = None
+    """What the controller has issued, once the host has said that it must."""
+
+
+@dataclass(frozen=True)
+class CertificateRecord:
+    """What a host remembers of a certificate that it was given."""
+
+    common_name: str
+    names: tuple[str, ...]
+    signer: str
+    pair: str
+    """Fingerprint of certificate and key together."""
+    not_before: int
+    not_after: int
 
 
 @dataclass(frozen=True)
@@ -202,7 +252,7 @@ def normalise(definition: Any, what: str = "definition") -> dict[str, Any]:
     return result
 
 
-def check_definition(definition: Mapping[str, Any], files: Sequence[ManagedFile]) -> None:
+def check_definition(definition: Mapping[str, Any], files: Sequence[ManagedFile], certificates: Sequence[Certificate] = ()) -> None:
     """Find everything in a merged definition that could not work, before anything is touched.
 
     Raises:
@@ -222,13 +272,13 @@ def check_definition(definition: Mapping[str, Any], files: Sequence[ManagedFile]
         own = sorted(label for label in service.get("labels") or {} if label in OWN_LABELS)
         if own:
             problems.append(f"{where}.labels sets {', '.join(own)}, which compose_project sets itself")
-    for item in files:
+    described: list[ManagedFile | Certificate] = [*files, *certificates]
+    for item in described:
+        where = f"{'files' if isinstance(item, ManagedFile) else 'certificates'}: {item.dest}"
         named = {*item.services, *(reload.service for reload in item.reloads)}
+        problems.extend(f"{where} names the service '{name}', which the definition does not have" for name in sorted(named - set(services)))
         problems.extend(
-            f"files: {item.dest} names the service '{name}', which the definition does not have" for name in sorted(named - set(services))
-        )
-        problems.extend(
-            f"files: {item.dest} reloads the service '{reload.service}', which has profiles and so is not running"
+            f"{where} reloads the service '{reload.service}', which has profiles and so is not running"
             for reload in item.reloads
             if reload.service in services and not is_active(services[reload.service] or {})
         )
@@ -539,7 +589,7 @@ def service_inputs(
         project_dir: Enters because relative mounts are resolved against it.
         name: The service.
         definition: Merged, normalised definition.
-        files: All files; those that list this service and have no reload enter.
+        files: All files; those whose change recreates this service enter.
         image_id: Id of the image on the host, so that another image under the same name is noticed. None: not there.
     """
     service = definition["services"][name]
@@ -554,7 +604,7 @@ def service_inputs(
     for part in sorted({str(option) for option in service} | {option for option in extra if extra[option]}):
         inputs[part] = digest(key, part, service.get(part), extra.get(part))
     for item in files:
-        if name in item.services and not item.reloads:
+        if name in item.recreated:
             inputs[f"file {item.dest}"] = file_digest(key, item)
     return {part: value[:16] for part, value in inputs.items()}
 

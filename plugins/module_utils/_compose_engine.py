@@ -82,6 +82,10 @@ class Engine:
         self._sensitive = list(sensitive)
         self._one_shots = compose.one_shots(definition)
 
+    def hide(self, content: bytes) -> None:
+        """Hide the secrets of one more sensitive file in everything a container says."""
+        self._sensitive.append(content)
+
     # --- looking --------------------------------------------------------------------------------------------------------
 
     def installed(self) -> bool:

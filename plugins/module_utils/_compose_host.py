@@ -20,12 +20,22 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ansible_collections.berth.odoo.plugins.module_utils import _compose as compose
+from ansible_collections.berth.odoo.plugins.module_utils import _compose_certificates as certificates
 from ansible_collections.berth.odoo.plugins.module_utils import _compose_files as files
-from ansible_collections.berth.odoo.plugins.module_utils._compose import Container, DataDirectory, ManagedFile, Reload, ServicePlan
+from ansible_collections.berth.odoo.plugins.module_utils._compose import (
+    Certificate,
+    CertificateRecord,
+    Container,
+    DataDirectory,
+    Leaf,
+    ManagedFile,
+    Reload,
+    ServicePlan,
+)
 from ansible_collections.berth.odoo.plugins.module_utils._compose_engine import COMPOSE_FILE, ConvergeError, Engine
 from ansible_collections.berth.odoo.plugins.module_utils._compose_files import FileState, HostError
 from ansible_collections.berth.odoo.plugins.module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
@@ -45,19 +55,22 @@ class Request:
     definition: dict[str, Any]
     files: tuple[ManagedFile, ...]
     directories: tuple[DataDirectory, ...]
+    certificates: tuple[Certificate, ...] = ()
+    now: int = 0
+    """The controller's time, in seconds since 1970: the clock that certificates are issued by also decides when one is renewed."""
     holder: str = "Ansible"
     """Who asks, shown to another run that finds the project locked."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Request:
         """Build a request from its JSON form, in which file contents are base64."""
-        managed = []
-        for item in raw["files"]:
-            reloads = tuple(Reload(entry["service"], tuple(entry["command"]), entry["signal"]) for entry in item["reloads"])
-            content = base64.b64decode(item["content"])
-            managed.append(ManagedFile(**{**item, "content": content, "services": tuple(item["services"]), "reloads": reloads}))
+        managed = tuple(ManagedFile(**{**item, "content": base64.b64decode(item["content"]), **_meaning(item)}) for item in raw["files"])
+        wanted = tuple(
+            Certificate(**{**item, "names": tuple(item["names"]), "leaf": Leaf(**item["leaf"]) if item["leaf"] else None, **_meaning(item)})
+            for item in raw["certificates"]
+        )
         directories = tuple(DataDirectory(**item) for item in raw["directories"])
-        return cls(**{**raw, "files": tuple(managed), "directories": directories})
+        return cls(**{**raw, "files": managed, "certificates": wanted, "directories": directories})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -84,6 +97,8 @@ class Manifest:
     """Services to recreate although their labels are right, with the reason, until that has been done."""
     config_hashes: dict[str, str] = field(default_factory=dict)
     """Compose's own digest of each service's containers as we left them; another one means somebody recreated them."""
+    certificates: dict[str, CertificateRecord] = field(default_factory=dict)
+    """What was issued for each certificate, by its directory."""
 
     @classmethod
     def parse(cls, content: bytes, path: str) -> Manifest:
@@ -94,8 +109,12 @@ class Manifest:
         """
         try:
             raw = json.loads(content)
-            return cls(*(dict(raw[name]) for name in ("files", "applied", "pending", "config_hashes")))
-        except (ValueError, KeyError, TypeError) as error:
+            issued = {
+                dest: CertificateRecord(**{**entry, "names": tuple(entry["names"])}) for dest, entry in raw.get("certificates", {}).items()
+            }
+            remembered = {name: dict(raw[name]) for name in ("files", "applied", "pending", "config_hashes")}
+            return cls(**remembered, certificates=issued)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HostError(
                 f"{path} is damaged ({error!r}). Move it and {COMPOSE_FILE} beside it away and run again: every service is then looked at anew"
             ) from error
@@ -112,6 +131,9 @@ class Outcome:
     changed: bool = False
     services: dict[str, ServicePlan] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=lambda: {"created": [], "changed": [], "removed": []})
+    certificates: list[dict[str, str]] = field(default_factory=list)
+    issue: list[str] = field(default_factory=list)
+    """Certificates that the controller must issue before anything can be done. Nothing else was decided or done then."""
     directories: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -125,8 +147,10 @@ class Outcome:
             "changed": self.changed,
             "services": {name: plan.result() for name, plan in self.services.items()},
             "files": self.files,
+            "certificates": self.certificates,
             "directories": self.directories,
             "networks": self.networks,
+            **({"issue": self.issue} if self.issue else {}),
         }
 
 
@@ -170,6 +194,7 @@ class Project:
         self.directory = files.ProjectDirectory(request.project_dir)
         self.outcome = Outcome()
         self.manifest = Manifest()
+        self.issued: dict[str, CertificateRecord] = {}
         self.docker_missing = ""
 
     def run(self) -> Outcome:
@@ -201,7 +226,9 @@ class Project:
                 f"{self.directory.path}/{COMPOSE_FILE} exists and was not written by this collection. "
                 "Move it away (its containers must be gone), or choose another name or base_dir"
             )
-        self._converge([item for item in containers if not compose.is_oneoff(item)])
+        self._add_certificates()
+        if not self.outcome.issue:
+            self._converge([item for item in containers if not compose.is_oneoff(item)])
 
     # --- looking --------------------------------------------------------------------------------------------------------
 
@@ -250,6 +277,39 @@ class Project:
             )
         return ids
 
+    # --- certificates ---------------------------------------------------------------------------------------------------
+
+    def _add_certificates(self) -> None:
+        """Add the files of the certificates to the wanted ones: as they are when they are good, else as the controller made them.
+
+        When the controller has not made one yet, ``outcome.issue`` names it, or a prediction goes on without it.
+        """
+        outcome, now = self.outcome, self.request.now
+        added: list[ManagedFile] = []
+        for wanted in self.request.certificates:
+            states = {name: self.directory.read(f"{wanted.dest}/{name}") for name in (certificates.CERTIFICATE_FILE, certificates.KEY_FILE)}
+            on_disk = {name: state.content if state else None for name, state in states.items()}
+            known = self.manifest.certificates.get(wanted.dest)
+            action, reason = certificates.judge(wanted, known, on_disk, now)
+            if action == certificates.UNCHANGED and known:
+                certificate, key = ((content or b"").decode() for content in on_disk.values())
+                leaf, record = Leaf(certificate, key, known.not_before, known.not_after), known
+            elif wanted.leaf or self.check:
+                leaf = wanted.leaf or certificates.expected(wanted, now)
+                record = certificates.record_of(wanted, leaf)
+                header = f"{self.directory.path}/{wanted.dest}/{certificates.CERTIFICATE_FILE}"
+                before, after = certificates.describe(known) if known else "", certificates.describe(record)
+                outcome.diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
+            else:
+                outcome.issue.append(wanted.dest)
+                continue
+            self.issued[wanted.dest] = record
+            self.engine.hide(leaf.key.encode())
+            added.extend(certificates.files_of(wanted, leaf, os.geteuid()))
+            not_after = certificates.as_text(leaf.not_after)
+            outcome.certificates.append({"dest": wanted.dest, "action": action, "reason": reason, "not_after": not_after})
+        self.request = replace(self.request, files=(*self.request.files, *added))
+
     # --- deciding -------------------------------------------------------------------------------------------------------
 
     def _converge(self, own: Sequence[Container]) -> None:
@@ -286,16 +346,17 @@ class Project:
         if not self.check:
             if self.outcome.changed or (work.by_how("wait") and request.state == "present"):
                 self._apply(work, own)
-            elif self.manifest.files != self._remembered_files(work):  # a reload command changed, nothing else
-                self.manifest.files = self._remembered_files(work)
+            elif (self.manifest.files, self.manifest.certificates) != (self._remembered_files(work), self.issued):
+                # A reload command changed, nothing else.
+                self.manifest.files, self.manifest.certificates = self._remembered_files(work), self.issued
                 self._write_manifest(self.manifest)
 
     def _forced(self, edited: set[str], own: Sequence[Container]) -> dict[str, str]:
         """Return the services to recreate although their labels are right, with the reason."""
         forced = dict(self.manifest.pending)
         for item in self.request.files:
-            if item.dest in edited and not item.reloads:
-                forced.update(dict.fromkeys(item.services, f"file {item.dest} was changed on the host"))
+            if item.dest in edited:
+                forced.update(dict.fromkeys(item.recreated, f"file {item.dest} was changed on the host"))
             parent = item.dest.rpartition("/")[0]
             if item.dest in self.manifest.files and parent and not self.directory.exists(parent):
                 # A container that has the removed directory mounted would never see the new one.
@@ -360,11 +421,12 @@ class Project:
     def _report(self, work: Work, before: Mapping[str, FileState | None]) -> None:
         """Fill in the result: it is complete before anything is done."""
         outcome = self.outcome
+        described = {entry["after_header"] for entry in outcome.diff}  # a new certificate is shown as its names and dates
         for item in (*work.write, *([work.compose_yml] if work.compose_yml else [])):
             old = before[item.dest]
             outcome.files["changed" if old else "created"].append(item.dest)
             difference = _file_diff(f"{self.directory.path}/{item.dest}", old, item)
-            if difference["before"] != difference["after"]:
+            if difference["before"] != difference["after"] and difference["after_header"] not in described:
                 outcome.diff.append(difference)
         for dest in work.stale:
             old = self.directory.read(dest)
@@ -445,6 +507,7 @@ class Project:
             applied={name: value for name, value in self.manifest.applied.items() if name.rpartition("|")[0] not in touched},
             pending={**self.manifest.pending, **forced},
             config_hashes={name: value for name, value in self.manifest.config_hashes.items() if name not in redone},
+            certificates=self.issued,
         )
         self._write_manifest(manifest)
         return manifest
@@ -564,6 +627,12 @@ def execute(request: Request, docker: DockerClient, check: bool) -> dict[str, An
 
 
 # --- small helpers ------------------------------------------------------------------------------------------------------
+
+
+def _meaning(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a change of a file or certificate means, from its JSON form."""
+    reloads = tuple(Reload(entry["service"], tuple(entry["command"]), entry["signal"]) for entry in item["reloads"])
+    return {"services": tuple(item["services"]), "reloads": reloads}
 
 
 def _matches(state: FileState | None, wanted: ManagedFile) -> bool:

@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+RELOAD: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "service": {"type": "str", "required": True},
+        "command": {"type": "list", "elements": "str"},
+        "signal": {"type": "str"},
+    },
+    "mutually_exclusive": [["command", "signal"]],
+    "required_one_of": [["command", "signal"]],
+}
+
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "base_dir": {"type": "str", "default": "/opt/berth"},
@@ -27,20 +39,33 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "mode": {"type": "str"},
             "sensitive": {"type": "bool", "default": False},
             "services": {"type": "list", "elements": "str"},
-            "reload": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "service": {"type": "str", "required": True},
-                    "command": {"type": "list", "elements": "str"},
-                    "signal": {"type": "str"},
-                },
-                "mutually_exclusive": [["command", "signal"]],
-                "required_one_of": [["command", "signal"]],
-            },
+            "reload": RELOAD,
         },
         "mutually_exclusive": [["template", "content", "src"]],
         "required_one_of": [["template", "content", "src"]],
+    },
+    "authority": {
+        "type": "dict",
+        "no_log": True,
+        "options": {
+            "certificate": {"type": "str", "required": True},
+            "key": {"type": "str", "required": True, "no_log": True},
+        },
+    },
+    "certificates": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "dest": {"type": "str", "required": True},
+            "common_name": {"type": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "owner": {"type": "int", "default": 0},
+            "group": {"type": "int", "default": 0},
+            "days": {"type": "int", "default": 90},
+            "services": {"type": "list", "elements": "str"},
+            "reload": RELOAD,
+        },
     },
     "directories": {
         "type": "list",

@@ -249,3 +249,15 @@ def peers(wanted: list[dict[str, Any]], timeout_s: float) -> list[dict[str, Any]
 
 def _connect_state(code: int) -> str:
     return {0: "open", errno.ECONNREFUSED: "refused"}.get(code) or os.strerror(code).lower()
+
+
+def etcd(data_dir: str, settings: str) -> str:
+    """Return whether an etcd member has its data here: ``member``, ``joining`` while it may still lack a vote, or nothing.
+
+    Args:
+        data_dir: Directory of the role's data.
+        settings: The configuration of the member. It says "existing" only while the member joins.
+    """
+    if not Path(data_dir, "data", "member").is_dir():
+        return ""
+    return "joining" if "initial-cluster-state: existing" in read(Path(settings)) else "member"

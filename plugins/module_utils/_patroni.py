@@ -21,6 +21,10 @@ SELECT json_build_object(
 """What PostgreSQL runs with beside what its files say. ``pg_file_settings`` reads the files at the moment of the query."""
 
 
+# A standby does not start with less of these than its primary has, so they can be lowered on the primary first only.
+PRIMARY_FIRST = ("max_connections", "max_locks_per_transaction", "max_prepared_transactions", "max_wal_senders", "max_worker_processes")
+
+
 def merge(current: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with a patch applied as Patroni applies it: recursively, None removes a key."""
     merged = dict(current)
@@ -41,7 +45,10 @@ def refused(wanted: dict[str, Any], state: dict[str, Any]) -> list[str]:
     Patroni drops unknown parameters and bounds values with nothing but a line in its log.
     """
     problems = []
+    later = held_up(wanted, state)
     for name, value in sorted(wanted.items()):
+        if name in later:
+            continue
         if name not in state["file"]:
             problems.append(f"{name}: Patroni does not know this parameter or refused its value {value!r}")
         elif str(state["file"][name]) != str(value):
@@ -51,9 +58,19 @@ def refused(wanted: dict[str, Any], state: dict[str, Any]) -> list[str]:
     return problems
 
 
-def pending_restart(state: dict[str, Any]) -> dict[str, dict[str, str]]:
+def held_up(wanted: dict[str, Any], state: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters that Patroni keeps as high on a standby as on its primary until that one was restarted: name to value."""
+    found = {}
+    for name in PRIMARY_FIRST if state["in_recovery"] else ():
+        kept, value = str(state["file"].get(name, "")), str(wanted.get(name, ""))
+        if kept.isdigit() and value.isdigit() and int(kept) > int(value):
+            found[name] = kept
+    return found
+
+
+def pending_restart(wanted: dict[str, Any], state: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Return the parameters that wait for a restart: name to the running and the configured value."""
-    return {
-        name: {"running": running, "configured": str(state["file"].get(name, "(default)"))}
-        for name, running in sorted(state["pending"].items())
-    }
+    waiting = {name: {"running": kept, "configured": str(wanted[name])} for name, kept in held_up(wanted, state).items()}
+    for name, running in state["pending"].items():
+        waiting[name] = {"running": running, "configured": str(state["file"].get(name, "(default)"))}
+    return dict(sorted(waiting.items()))

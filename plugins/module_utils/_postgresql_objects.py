@@ -28,6 +28,8 @@ from ._psql import identifier, literal
 from ._scram import scram_verifier
 
 ADMIN_DATABASE = "postgres"
+REWIND_ROLE = "rewind"
+"""Made by Patroni, which uses it to bring a former primary onto the new timeline, through :data:`ADMIN_DATABASE`."""
 EXTENSIONS = ("pg_trgm", "unaccent")
 NAME = re.compile(r"^[a-z][a-z0-9_]{0,49}$")
 SETTING_NAME = re.compile(r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")
@@ -106,6 +108,7 @@ def read_script(roles: Iterable[str], databases: Iterable[str], template: str) -
     script = f"""
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
+  'rewind', EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(REWIND_ROLE)}),
   'roles', (SELECT coalesce(json_object_agg(r.rolname, json_build_object(
       'login', rolcanlogin, 'superuser', rolsuper, 'createdb', rolcreatedb, 'createrole', rolcreaterole,
       'replication', rolreplication, 'bypassrls', rolbypassrls, 'connection_limit', rolconnlimit,
@@ -294,7 +297,8 @@ def plan(roles: list[dict[str, Any]], databases: list[dict[str, Any]], template:
     for database in databases:
         steps += _plan_database(database, template, found_databases.get(database["name"]))
     # LISTEN and NOTIFY of Odoo's bus and cron happen in the database postgres.
-    steps += _plan_privileges(ADMIN_DATABASE, found_databases[ADMIN_DATABASE], [role["name"] for role in roles])
+    connecting = [role["name"] for role in roles] + ([REWIND_ROLE] if state.get("rewind") else [])
+    steps += _plan_privileges(ADMIN_DATABASE, found_databases[ADMIN_DATABASE], connecting)
     steps += _plan_privileges("template1", found_databases["template1"], ())
     return steps
 

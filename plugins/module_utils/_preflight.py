@@ -11,14 +11,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _odoo_tables, _sizing, _validate
+from . import _authority, _odoo_tables, _sizing, _validate
+from ._compose_certificates import as_text
 from ._validate import Problem
+from ._wiring import voters
 
-TIER_ROLES = {"edge": ("traefik",), "app": ("pgbouncer", "odoo"), "database": ("etcd", "postgresql"), "cache": ("redis",)}
+TIER_ROLES = {
+    "edge": ("traefik",),
+    "app": ("haproxy", "pgbouncer", "odoo"),
+    "database": ("etcd", "postgresql"),
+    "cache": ("redis",),
+    "witness": ("etcd",),
+}
 """Which roles a tier's hosts run."""
 
 SET_BY_ROLES = frozenset({"berth_plan", "images_references"})
 """Facts that roles and playbooks of the collection set; a second run in one play sees them as variables."""
+
+AUTHORITY_ENDS_SOON = 180 * 86400
+"""Seconds before the end of the platform's authority from which that is worth a note: changing it takes three runs."""
 
 UNREACHABLE_REMEDY = "try: ansible {host} -m ansible.builtin.ping -b"
 
@@ -67,16 +78,20 @@ def examine(
     tiers: Mapping[str, Sequence[str]],
     specifications: Mapping[str, Mapping[str, Any]],
     rules: Rules,
+    now: int,
 ) -> Report:
     """Check everything and plan.
 
     :param specifications: role to the options of its argument specification.
+    :param now: seconds since 1970.
     """
     problems: list[Problem] = list(_check_tiers(tiers, hosts))
     notes: list[tuple[str, str]] = []
     known = {name: option for options in specifications.values() for name, option in options.items()}
     for name, host in hosts.items():
         problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules))
+        if "platform_authority" not in host.unrenderable:
+            problems.extend(_check_authority(name, host.variables, bool(tiers.get("database")), now, notes))
         mistakes, strangers = _validate.unknown_variables(
             name, host.names, {*known, *SET_BY_ROLES}, {*specifications, "berth"}, rules.ignored_variables
         )
@@ -95,17 +110,30 @@ def examine(
         {name: hosts[name].variables for name in machines},
     )
     problems.extend(result.problems)
+    for name, sponsor in _sponsors(hosts, tiers).items():
+        if "etcd" in result.hosts.get(name, {}):
+            result.hosts[name]["etcd"].update(sponsor=sponsor, has_data=bool((hosts[name].facts or {}).get("etcd")))
+        if sponsor:
+            notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
 
 
 def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    database = [hosts[name] for name in tiers.get("database") or [] if name in hosts]
-    members = next((host.variables["etcd_members"] for host in database if host.variables.get("etcd_members")), None)
-    yield from _validate.check_topology(tiers, members if isinstance(members, Mapping) else None)
+    yield from _validate.check_topology(tiers)
     for tier, names in tiers.items():
         for name in names or []:
             if name not in hosts:
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
+
+
+def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return, for each etcd member, who lets it join: nobody where it has its data or where all of them begin together.
+
+    A member without data that began by itself would found a second cluster beside the first, and PostgreSQL with it.
+    """
+    members = [name for name in voters(tiers) if name in hosts]
+    founded = [name for name in members if (hosts[name].facts or {}).get("etcd") == "member"]
+    return {name: "" if name in founded or not founded else founded[0] for name in members}
 
 
 def _check_variables(
@@ -129,10 +157,11 @@ def _check_variables(
         yield from _validate.check_instance_secrets(
             name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length
         )
+    yield from _validate.check_objectives(name, variables.get("objectives"))
     secrets: dict[str, Any] = _instance_passwords(variables.get("odoo_instance_secrets"))
     for variable, option in known.items():
         value = variables.get(variable)
-        if value is None or variable in {"odoo_instances", "odoo_instance_secrets"}:
+        if value is None or variable in {"odoo_instances", "odoo_instance_secrets", "platform_authority"}:
             continue
         found = list(_validate.check_value(name, variable, option, value))
         yield from found
@@ -144,6 +173,46 @@ def _check_variables(
     yield from _validate.check_distinct(name, secrets)
     if isinstance(tables := variables.get("odoo_table_parameters"), Mapping):
         yield from _odoo_tables.check_tables(name, tables)
+
+
+def _check_authority(name: str, variables: Mapping[str, Any], required: bool, now: int, notes: list[tuple[str, str]]) -> Iterator[Problem]:
+    """Check C(platform_authority) as compose_project will; a note when it ends soon.
+
+    :param required: some host runs a service that needs a certificate.
+    """
+    subject, authority = "platform_authority", variables.get("platform_authority")
+    keys = ("certificate", "key")
+    if authority is None:
+        if required:
+            first = _validate.SECRETS_REMEDY if variables.get("odoo_instance_secrets") is None else _authority.ADD
+            yield Problem((name,), subject, "nothing", "the authority that signs the certificates of the platform's services", first)
+        return
+    if not isinstance(authority, Mapping):
+        yield Problem((name,), subject, _validate.describe(authority, True), "a dictionary with certificate and key", _authority.REPLACE)
+        return
+    for key in authority:
+        if key not in keys:
+            match = _validate.nearest(str(key), keys)
+            expected = f"{match}?" if match else f"one of {', '.join(keys)}"
+            yield Problem((name,), f"{subject}.{key}", "a key that nothing reads", expected, f"rename or remove {key}")
+    wrong = {key: authority.get(key) for key in keys if not isinstance(authority.get(key), str)}
+    for key, value in wrong.items():
+        yield Problem((name,), f"{subject}.{key}", _validate.describe(value, True), "PEM text", _authority.REPLACE)
+    if wrong:
+        return
+    if _authority.LIBRARY_ERROR:
+        remedy = "install cryptography into the Python that runs Ansible: pip install cryptography"
+        yield Problem((), "this controller", "no Python package cryptography", "it, to issue certificates", remedy)
+        return
+    try:
+        end = _authority.load(authority["certificate"], authority["key"], now).not_after
+    except _authority.AuthorityError as error:
+        yield Problem((name,), f"{subject}.{error.part}", error.found, error.expected, error.remedy)
+        return
+    if end - now < AUTHORITY_ENDS_SOON:
+        notes.append(
+            (name, f"{subject} expires on {as_text(end)}; the documentation of compose_project, option authority, says how to change it")
+        )
 
 
 def _instance_passwords(secrets: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ user in the container, which is root on the host. So no PostgreSQL client, drive
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 from ._docker_api import DockerClient, DockerError, DockerUnavailable
 
@@ -50,6 +50,12 @@ class Container(NamedTuple):
 
     id: str
     address: str
+
+
+@overload
+def find_container(client: DockerClient, project: str, service: str, *, optional: Literal[False]) -> Container: ...
+@overload
+def find_container(client: DockerClient, project: str, service: str, *, optional: bool) -> Container | None: ...
 
 
 def find_container(client: DockerClient, project: str, service: str, *, optional: bool) -> Container | None:

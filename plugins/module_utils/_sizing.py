@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._validate import Problem
+from ._wiring import voters
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
 
@@ -224,6 +225,9 @@ ODOO_HARD_MINIMUM_MB = 2560
 cgroup limit is what really protects the neighbours."""
 
 REDIS_FIXED_MB = 64
+
+HAPROXY_FIXED_MB = 64
+"""HAProxy without connections, with room for the second process of a reload (judgement, it takes 20)."""
 """Redis beside its data: its program, clients' buffers, the buffer of the append-only file."""
 
 DB_MAXCONN = 8
@@ -355,13 +359,13 @@ def plan(
     on earlier ones, and more users or more memory never lead to less of anything but slack.
 
     :param machines: host to what it has. A host that is missing here gets no plan.
-    :param tiers: tier (``edge``, ``app``, ``database``, ``cache``) to its hosts.
+    :param tiers: tier (``edge``, ``app``, ``database``, ``cache``, ``witness``) to its hosts.
     :param instances: host to the validated ``odoo_instances`` it sees. An instance runs on the app hosts that see it;
         where all hosts see the same ones, all app hosts run all of them.
     :param overrides: host to the flat variables an inventory sets (``odoo_web_workers``, ``postgresql_memory_mb``…).
         Keys of an instance (``web_workers``…) win over flat variables.
     :returns: per host ``memory`` (``total_mb``, ``reserve_mb``, ``limits`` by service), and by tier ``traefik``,
-        ``etcd``, ``postgresql``, ``pgbouncer``, ``redis`` and ``odoo`` (by instance).
+        ``etcd``, ``postgresql``, ``haproxy``, ``pgbouncer``, ``redis`` and ``odoo`` (by instance).
     """
     return _Planner(machines, tiers, instances, overrides or {}).run()
 
@@ -488,7 +492,11 @@ class _Planner:
         for host in self.tiers.get("app", []):
             pooler = self.hosts[host]["pgbouncer"]
             web = pooler["pool_size"] + min(pooler["pool_size"], NOTIFY_POOL)
-            pools += len(self.hosts[host]["odoo"]) * (web + 2 * pooler["session_pool_size"])
+            mine = len(self.hosts[host]["odoo"]) * (web + 2 * pooler["session_pool_size"])
+            pools += mine
+            # Maintenance goes past the pools.
+            given = self._override(host, "haproxy_max_connections", mine + DIRECT_CONNECTIONS)
+            self.hosts[host]["haproxy"] = {"max_connections": -(-(mine + DIRECT_CONNECTIONS) // 50) * 50 if given is None else given}
         needed = pools + DIRECT_CONNECTIONS
         # In steps of 20, because a change restarts PostgreSQL.
         planned = -(-needed // 20) * 20
@@ -555,7 +563,7 @@ class _Planner:
             limits["postgresql"] += max(0, budget - sum(limits.values())) // GRANULE_MB * GRANULE_MB
         part = self.hosts[host]
         part["memory"] = {"total_mb": total, "reserve_mb": total - budget, "limits": limits}
-        for service in ("traefik", "etcd", "postgresql", "pgbouncer", "redis"):
+        for service in ("traefik", "etcd", "postgresql", "haproxy", "pgbouncer", "redis"):
             if service in limits:
                 part.setdefault(service, {})["memory_mb"] = limits[service]
         if "redis" in part:
@@ -598,8 +606,12 @@ class _Planner:
                 self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 100)
                 for service in ("pgbouncer", "pgbouncer-session")
             )
-        if host in self.tiers.get("database", []):
+            # HAProxy: two buffers of 16 KiB for each end of a connection, at most.
+            least = HAPROXY_FIXED_MB + part["haproxy"]["max_connections"] // 16
+            demands.append(self._demand(host, "haproxy", "haproxy_memory_mb", least, least))
+        if host in voters(self.tiers):
             demands.append(self._demand(host, "etcd", "etcd_memory_mb", 128, 256))
+        if host in self.tiers.get("database", []):
             least = postgresql_minimum(part["postgresql"]["max_connections"])
             wanted = budget_of(self.machines[host].memory_mb) // 4
             demands.append(self._demand(host, "postgresql", "postgresql_memory_mb", least, wanted))
@@ -766,6 +778,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
     if service == "pgbouncer":
         values = part["pgbouncer"]
         return f"{values['pool_size']} server connections a pool, {values['max_client_connections']} clients"
+    if service == "haproxy":
+        return f"{part['haproxy']['max_connections']} connections to the primary"
     if service == "pgbouncer-session":
         return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
     if service == "redis":

@@ -17,6 +17,9 @@ MIB = 1024 * 1024
 #: A certificate with fewer days left than this is a problem: an operator needs a working week to get a new one.
 CERTIFICATE_WARNING_DAYS = 7
 
+#: Roles of members that have everything the primary has acknowledged, as Patroni 4 names them.
+SYNCHRONOUS = ("sync_standby", "quorum_standby")
+
 
 def service_problem(service: Mapping[str, Any]) -> str | None:
     """Return why a service counts as down, or None.
@@ -45,6 +48,8 @@ def cluster_problems(cluster: Mapping[str, Any]) -> list[str]:
     for member in members:
         if member.get("state") not in ("running", "streaming"):
             problems.append(f"PostgreSQL: member {member.get('name')} is {member.get('state')}")
+    if len(members) > 1 and not any(member.get("role") in SYNCHRONOUS for member in members):
+        problems.append("PostgreSQL: no synchronous standby, so a failover now would lose what was acknowledged last")
     return problems
 
 
@@ -131,11 +136,14 @@ def screen(hosts: Mapping[str, Mapping[str, Any]]) -> str:
                 )
             )
         for member in (info.get("postgresql") or {}).get("members", []):
-            notes.append(
-                f"PostgreSQL on {host}: {member.get('name')} is {member.get('role')}, {member.get('state')}, timeline "
+            line = (
+                f"PostgreSQL: {member.get('name')} is {member.get('role')}, {member.get('state')}, timeline "
                 f"{member.get('timeline', '-')}, lag {member.get('lag', 0)}"
                 + (", restart pending" if member.get("pending_restart") else "")
             )
+            # Every member says the same of all, unless they are apart.
+            if line not in notes:
+                notes.append(line)
         for certificate in info.get("certificates", []):
             if not certificate.get("error"):
                 notes.append(

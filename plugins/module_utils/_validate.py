@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from . import _wiring
+
 
 class Problem(NamedTuple):
     """One thing that must be put right before anything is changed.
@@ -233,6 +235,28 @@ def check_keys(host: str, path: str, options: Mapping[str, Any], value: Mapping[
             yield from check_value(host, f"{path}.{name}", option, value[name], secret=secret)
         elif option.get("required"):
             yield Problem((host,), f"{path}.{name}", "nothing", "a value", f"{path}: {{{name}: {_example(option)}}}")
+
+
+OBJECTIVES = {
+    "switchover_stall_s": "float",
+    "failover_stall_s": "float",
+    "lost_writes": "int",
+    "failed_requests": "int",
+    "logouts": "int",
+}
+"""What can be promised in C(objectives), and the type of the promise."""
+
+
+def check_objectives(host: str, objectives: Any) -> Iterator[Problem]:
+    """Check C(objectives): a promise that nothing reads is one that nobody keeps."""
+    if not isinstance(objectives, Mapping):
+        return  # its specification has already said so
+    found = list(check_keys(host, "objectives", {name: {"type": kind} for name, kind in OBJECTIVES.items()}, objectives))
+    yield from found
+    if not found:
+        for name, value in objectives.items():
+            if value is not None and float(value) < 0:
+                yield Problem((host,), f"objectives.{name}", describe(value), "0 or more", f"objectives: {{{name}: 0}}")
 
 
 def unknown_variables(
@@ -526,15 +550,14 @@ def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_leng
 # --------------------------------------------------------------------------------------------------------------------
 # Topology
 
-TIERS = ("edge", "app", "database", "cache", "monitoring", "backup_store")
+TIERS = ("edge", "app", "database", "cache", "witness", "monitoring", "backup_store")
 REQUIRED_TIERS = ("edge", "app", "database", "cache")
 
 
-def check_topology(tiers: Any, members: Collection[str] | None = None) -> Iterator[Problem]:
+def check_topology(tiers: Any) -> Iterator[Problem]:
     """Check which hosts do what.
 
     :param tiers: tier to host names.
-    :param members: names of the etcd members when the inventory sets them; else every database host is one.
     """
     for tier in tiers:
         if tier not in TIERS:
@@ -549,44 +572,55 @@ def check_topology(tiers: Any, members: Collection[str] | None = None) -> Iterat
     for tier in REQUIRED_TIERS:
         if not tiers.get(tier):
             yield Problem((), f"group {tier}", "no host", "at least one host", f"add a host to the group {tier}")
-    voters = list(members) if members is not None else list(tiers.get("database") or [])
-    if voters and len(voters) % 2 == 0:
-        subject = "etcd_members" if members is not None else "group database"
+    members = _wiring.voters(tiers)
+    if members and len(members) % 2 == 0:
         yield Problem(
             (),
-            subject,
-            f"{len(voters)} etcd members ({', '.join(voters)})",
-            "an odd number: an even one survives no more losses and can split in two halves",
-            f"add a small host that votes only (etcd_members with {len(voters) + 1} names), or use {len(voters) - 1}",
+            "groups database and witness",
+            f"{len(members)} etcd members ({', '.join(members)}), of which none may fail: the rest would be no majority, and nothing would fail over",
+            "an odd number",
+            f"add a host to the group witness (etcd alone, 512 MB; an app host will do), or go on with {len(members) - 1}",
         )
+    # Traefik finds Odoo, and Odoo finds Redis, on the Docker networks of their host.
+    for tier in ("edge", "cache"):
+        apart = sorted(set(tiers.get(tier) or []) ^ set(tiers.get("app") or []))
+        if tiers.get(tier) and tiers.get("app") and apart:
+            yield Problem(
+                (),
+                f"groups {tier} and app",
+                f"different hosts ({', '.join(apart)})",
+                "the same hosts: on hosts apart these tiers do not find each other yet",
+                f"put the hosts of app into {tier} and no others",
+            )
 
 
 PEER_PORTS = (
-    ("app", "database", 5432, "postgresql_publish_address"),
-    ("database", "database", 5432, "postgresql_publish_address"),
-    ("database", "database", 2379, "etcd_publish_address"),
-    ("database", "database", 2380, "etcd_publish_address"),
-    ("app", "cache", 6379, "redis_publish_address"),
+    ("app", "database", 5432),
+    ("app", "database", 8008),
+    ("database", "database", 5432),
+    ("database", "database", 8008),
+    ("database", "database", 2379),
+    ("database", "database", 2380),
+    ("database", "witness", 2379),
+    ("database", "witness", 2380),
+    ("witness", "database", 2380),
+    ("witness", "witness", 2380),
 )
-"""Who connects to whom: tier, peer's tier, port, and the peer's variable that publishes it."""
+"""Who connects to whom: tier, peer's tier, port."""
 
 
 def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable[[str, str], Any]) -> list[dict[str, Any]]:
     """Return the other hosts that *host* must reach: name, address, port.
 
-    Only ports that the inventory publishes on an address count; on one VM the tiers meet on Docker's networks.
-
     :param variable: returns a host's variable, or nothing.
     """
-    found = []
-    for tier, peer_tier, port, setting in PEER_PORTS:
-        if host not in tiers.get(tier, ()):
-            continue
-        for peer in tiers.get(peer_tier, ()):
-            address = variable(peer, setting) if peer != host else None
-            if isinstance(address, str) and address not in {"", "0.0.0.0", "::"}:  # noqa: S104, compared and not bound
-                found.append({"name": peer, "address": address, "port": port})
-    return found
+    found: dict[tuple[str, int], str] = {}
+    for tier, peer_tier, port in PEER_PORTS:
+        if host in (tiers.get(tier) or ()):
+            for peer in tiers.get(peer_tier) or ():
+                if peer != host:
+                    found[peer, port] = str(variable(peer, "host_address") or variable(peer, "ansible_host") or peer)
+    return [{"name": peer, "address": address, "port": port} for (peer, port), address in found.items()]
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ description:
   - An unchanged project is recognised through the Docker API, without running C(docker compose).
   - Services that are missing, stopped, paused, unhealthy or restarting again and again are repaired.
   - Nothing is pulled or built. Images must be on the host already.
+  - Gives services certificates of the platform's own authority, and renews them. The authority's key stays on the controller.
 author: [berth.odoo contributors (@berth-odoo)]
 requirements:
   - Docker Engine 20.10 or later with the Compose plugin 2.20 or later on the managed host
   - root on the managed host, so C(become=true)
+  - for O(certificates) the Python package C(cryptography) on the controller, which ansible-core brings along
 attributes:
   action:
     description: Renders templates on the controller and sends everything in one module execution.
@@ -111,7 +113,7 @@ options:
         default: false
       services:
         description:
-          - Services to recreate when the file changes.
+          - Services to recreate when the file changes. One that also has a O(files[].reload) here is only reloaded.
           - Required unless O(files[].reload) is given; V([]) says that a change needs no action.
         type: list
         elements: str
@@ -119,6 +121,83 @@ options:
         description:
           - How services take over a change without being recreated, after everything else has been started. One mapping or a list of them.
           - Not done for a service that this run starts anyway. When it fails, the task fails, and the next run tries again.
+        type: list
+        elements: dict
+        suboptions:
+          service:
+            description: Service whose containers are told.
+            type: str
+            required: true
+          command:
+            description: Command and arguments, run in the container without a shell.
+            type: list
+            elements: str
+          signal:
+            description: Signal for the container's first process, such as V(HUP).
+            type: str
+  authority:
+    description:
+      - The authority that signs O(certificates), such as C(platform_authority) of the inventory's secrets, which the playbook
+        C(berth.odoo.secrets_init) makes. Required when O(certificates) is not empty. It is never shown, and its key is not sent to the host.
+    type: dict
+    suboptions:
+      certificate:
+        description:
+          - Certificate of the authority as PEM text. When there are several, the first one signs, and all of them are trusted.
+          - To change the authority without an interruption, run three times with V(old, new) and the old key, with V(new, old) and the new
+            key, and with V(new) alone. Only the second run makes new keys.
+        type: str
+        required: true
+      key:
+        description: Private key of the first certificate as PEM text, without a passphrase.
+        type: str
+        required: true
+  certificates:
+    description:
+      - Certificates for the services, good for servers and clients, each with a key of its own (EC, P-256). They are issued when missing, damaged,
+        for other names, of another authority, or longer valid than O(certificates[].days), and renewed when a third of their validity is left.
+      - When all are good, nothing is parsed or sent; the task costs what it costs without them. Otherwise the module runs a second time with what
+        the controller has made.
+      - In check mode nothing is made; RV(certificates) says what would be, and why.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      dest:
+        description:
+          - Directory below the project's, such as V(tls). It gets C(ca.crt) (every certificate of O(authority.certificate)), C(tls.crt) and C(tls.key).
+          - Mode 0750, owner root and O(certificates[].group), as for sensitive files.
+        type: str
+        required: true
+      common_name:
+        description: Common name, at most 64 characters. It is among the alternative names, too.
+        type: str
+        required: true
+      names:
+        description: Further names, DNS names or IP addresses. Their order does not matter.
+        type: list
+        elements: str
+        default: []
+      owner:
+        description: Numeric user id that owns C(tls.key), which nobody else may read (mode 0400). The other two belong to root, mode 0444.
+        type: int
+        default: 0
+      group:
+        description: Numeric group id.
+        type: int
+        default: 0
+      days:
+        description: Validity in days. It ends with the authority's at the latest.
+        type: int
+        default: 90
+      services:
+        description:
+          - Services to recreate when one of the three files changes. One that also has a O(certificates[].reload) here is only reloaded.
+          - Required unless O(certificates[].reload) is given; V([]) says that a change needs no action.
+        type: list
+        elements: str
+      reload:
+        description: How services take over a change without being recreated, as O(files[].reload).
         type: list
         elements: dict
         suboptions:
@@ -206,6 +285,19 @@ EXAMPLES = r"""
       - {path: /var/lib/berth/redis, owner: 46379, group: 46379, mode: "0750"}
     wait_timeout: 60
 
+- name: Converge etcd with a certificate for its peers and clients
+  berth.odoo.compose_project:
+    name: etcd
+    definition: "{{ etcd_definition }}"
+    authority: "{{ platform_authority }}"
+    certificates:
+      - dest: tls
+        common_name: "{{ inventory_hostname }}"
+        names: [etcd, localhost, 127.0.0.1, "{{ etcd_publish_address }}"]
+        owner: 42379
+        group: 42379
+        services: [etcd]
+
 - name: Stop it, for example to restore its data
   berth.odoo.compose_project:
     name: redis
@@ -257,6 +349,25 @@ files:
       description: Files that are no longer listed.
       type: list
       elements: str
+certificates:
+  description: What was done, or in check mode would be done, to each certificate.
+  returned: when the request was understood
+  type: list
+  elements: dict
+  contains:
+    dest:
+      description: Its directory below the project's.
+      type: str
+    action:
+      description: One of V(issued), V(renewed), V(unchanged). A renewed one only had too little time left.
+      type: str
+    reason:
+      description: Why; empty when it is unchanged.
+      type: str
+    not_after:
+      description: Its last second, UTC.
+      type: str
+  sample: [{dest: tls, action: issued, reason: no certificate yet, not_after: "2027-02-22T18:00:00Z"}]
 directories:
   description: Data directories that were made or corrected.
   returned: always

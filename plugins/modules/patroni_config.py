@@ -16,6 +16,7 @@ description:
   - Fails for parameters that Patroni dropped or changed, and for those that PostgreSQL cannot read.
   - Parameters that wait for a restart of PostgreSQL are returned, with a warning, unless O(restart) allows it.
 author: [berth.odoo contributors (@berth-odoo)]
+extends_documentation_fragment: [berth.odoo.patroni]
 attributes:
   check_mode:
     description: Predicts. Without a running container the configuration is predicted to be set.
@@ -24,14 +25,6 @@ attributes:
     description: Shows the dynamic configuration before and after.
     support: full
 options:
-  project:
-    description: Compose project of the container.
-    type: str
-    default: postgresql
-  service:
-    description: Compose service of the container.
-    type: str
-    default: postgresql
   config:
     description:
       - Keys of the dynamic configuration, merged into the present one. V(null) removes a key.
@@ -57,6 +50,7 @@ options:
 seealso:
   - module: berth.odoo.compose_project
   - module: berth.odoo.postgresql_databases
+  - module: berth.odoo.postgresql_cluster_info
 """
 
 EXAMPLES = r"""
@@ -94,7 +88,6 @@ restarted:
   type: bool
 """
 
-import http.client
 import json
 import os
 import time
@@ -104,43 +97,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._patroni import SETTINGS_SCRIPT, merge, pending_restart, refused
+from ..module_utils._patroni_api import PATRONI_OPTIONS, PatroniApi, PatroniError, own_api, patronictl
 from ..module_utils._psql import Container, PsqlError, find_container, psql
 
-REST_PORT = 8008
 INTERVAL = 1.0
 NOTHING_YET: dict[str, Any] = {"changed": True, "leader": True, "reloaded": False, "restarted": False, "pending_restart": {}}
 """What check mode answers before there is a container: Patroni will start with the configuration it is given."""
-
-
-class PatroniError(Exception):
-    """Patroni refused or did not answer. The message says what to do."""
-
-
-def ask(container: Container, path: str) -> dict[str, Any]:
-    """Return an answer of Patroni's REST API, which this host reaches at the container's address."""
-    connection = http.client.HTTPConnection(container.address, REST_PORT, timeout=10)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise PatroniError(
-            f"no answer from http://{container.address}:{REST_PORT}{path}: {error}. Does Patroni reach etcd? "
-            f"Type: docker logs --tail 20 {container.id[:12]}"
-        ) from error
-    finally:
-        connection.close()
-    if answer.status != http.client.OK:
-        raise PatroniError(f"GET {path} answered {answer.status} {answer.reason}. Type: docker logs --tail 50 {container.id[:12]}")
-    document: dict[str, Any] = json.loads(body)
-    return document
-
-
-def patronictl(client: DockerClient, container: Container, *arguments: str, stdin: bytes | None = None) -> None:
-    """Run patronictl in the container: the REST API takes commands from members only."""
-    done = client.exec(container.id, ["patronictl", *arguments], stdin=stdin)
-    if done.rc != 0:
-        raise PatroniError(f"patronictl {arguments[0]} ended with {done.rc}: {(done.stderr or done.stdout).strip()}")
 
 
 def read_settings(client: DockerClient, container: Container) -> dict[str, Any]:
@@ -162,12 +124,12 @@ def wait_for_settings(
         time.sleep(INTERVAL)
 
 
-def converge(module: AnsibleModule, client: DockerClient, container: Container) -> dict[str, Any]:
+def converge(module: AnsibleModule, client: DockerClient, container: Container, api: PatroniApi) -> dict[str, Any]:
     """Patch, reload, wait, check, and return the module's result."""
     options = module.params
     state = read_settings(client, container)
     leader = not state["in_recovery"]
-    before = ask(container, "/config")
+    before = api.get("/config")
     after = merge(before, options["config"]) if leader else before
     written = os.stat(options["config_file"]).st_mtime if options["config_file"] else 0.0
     stale = state["loaded"] < written
@@ -201,15 +163,15 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container) 
         if problems:
             raise PatroniError("parameters that are not in effect: " + "; ".join(problems))
         if options["restart"] and state["pending"]:
-            state = restart(client, container, options["timeout"])
+            state = restart(client, container, api, options["timeout"])
             result.update(changed=True, restarted=True)
-    result["pending_restart"] = pending_restart(state)
+    result["pending_restart"] = pending_restart(wanted, state)
     return result
 
 
-def restart(client: DockerClient, container: Container, timeout: float) -> dict[str, Any]:
+def restart(client: DockerClient, container: Container, api: PatroniApi, timeout: float) -> dict[str, Any]:
     """Restart PostgreSQL on this member and return its settings when it serves again as what it was."""
-    member = ask(container, "/patroni")["patroni"]
+    member = api.get("/patroni")["patroni"]
     patronictl(client, container, "restart", "--force", member["scope"], member["name"])
     deadline = time.monotonic() + timeout
     while True:
@@ -228,8 +190,7 @@ def main() -> None:
     """Module entry."""
     module = AnsibleModule(
         argument_spec={
-            "project": {"type": "str", "default": "postgresql"},
-            "service": {"type": "str", "default": "postgresql"},
+            **PATRONI_OPTIONS,
             "config": {"type": "dict", "default": {}},
             "config_file": {"type": "path"},
             "parameters": {"type": "dict", "default": {}},
@@ -242,14 +203,16 @@ def main() -> None:
     client = DockerClient()
     try:
         container = find_container(client, options["project"], options["service"], optional=module.check_mode)
-        result = converge(module, client, container) if container else NOTHING_YET | {"config": merge({}, options["config"])}
+        if container:
+            result = converge(module, client, container, own_api(container, options["tls_dir"]))
+        else:
+            result = NOTHING_YET | {"config": merge({}, options["config"])}
     except (PatroniError, PsqlError, DockerError, DockerUnavailable) as error:
         module.fail_json(msg=f"Patroni: {error}")
     for name, values in result["pending_restart"].items():
         module.warn(
             f"PostgreSQL runs with {name} = {values['running']} until it is restarted; configured is "
-            f"{values['configured']}. Restart it when users can wait: "
-            f"docker exec {options['project']}-{options['service']}-1 patronictl restart CLUSTER MEMBER"
+            f"{values['configured']}. Restart it when users can wait: ansible-playbook … berth.odoo.restart_rolling"
         )
     module.exit_json(**result)
 

@@ -117,17 +117,16 @@ import json
 import os
 import socket
 import ssl
-import urllib.request
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._compose_host import MANIFEST
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+from ..module_utils._patroni_api import PatroniApi, PatroniError
 
 # The label that compose_project gives every container.
 MANAGED = "berth.managed=true"
-PATRONI_PORT = 8008
 
 
 def memory(client: DockerClient, container_id: str) -> tuple[int | None, int]:
@@ -191,18 +190,19 @@ def add_missing(services: list[dict[str, Any]], base_dir: str) -> list[dict[str,
     return sorted(services + missing, key=lambda service: (service["project"], service["service"]))
 
 
-def read_cluster(services: list[dict[str, Any]], timeout: float) -> dict[str, Any] | None:
+def read_cluster(services: list[dict[str, Any]], base_dir: str, timeout: float) -> dict[str, Any] | None:
     """Ask the Patroni of this host for its cluster; None where no member runs here."""
     member = next((one for one in services if (one["project"], one["service"]) == ("postgresql", "postgresql")), None)
     if member is None or not member.get("addresses"):
         return None
-    url = f"http://{member['addresses'][0]}:{PATRONI_PORT}/cluster"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=timeout) as answer:
-            return json.load(answer)
-    except (OSError, ValueError) as error:
-        return {"error": f"Patroni did not answer at {url}: {error}"}
+        api = PatroniApi(
+            member["addresses"][0], f"{base_dir}/postgresql/tls", "docker logs --tail 20 postgresql-postgresql-1", timeout=timeout
+        )
+        cluster: dict[str, Any] = api.get("/cluster")
+    except PatroniError as error:
+        return {"error": str(error)}
+    return cluster
 
 
 def served_certificate(address: str, port: int, server_name: str, timeout: float) -> dict[str, str]:
@@ -247,7 +247,7 @@ def main() -> None:
         changed=False,
         docker_error=docker_error,
         services=add_missing(services, options["base_dir"]),
-        postgresql=read_cluster(services, options["timeout"]),
+        postgresql=read_cluster(services, options["base_dir"], options["timeout"]),
         certificates=[
             served_certificate(options["https_address"], options["https_port"], name, options["timeout"])
             for name in options["server_names"]

@@ -59,6 +59,10 @@ options:
     description: Seconds that all peers together have to answer.
     type: float
     default: 1.0
+  etcd_data_dir:
+    description: Directory of etcd's data, as in the role C(etcd).
+    type: path
+    default: /var/lib/berth/etcd
   docker_socket:
     description: Socket of the Docker Engine.
     type: path
@@ -145,6 +149,9 @@ host:
     packages:
       description: Versions of the installed packages that matter to the platform.
       type: dict
+    etcd:
+      description: V(member) where an etcd member has its data; V(joining) where it has, and the run that let it join did not come to its end; empty.
+      type: str
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -162,6 +169,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _apt, _machine
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 
+# What the role etcd wrote last.
+ETCD_SETTINGS = "/opt/berth/etcd/config/etcd.yml"
 PACKAGES = ("docker.io", "docker-compose", "docker-ce", "systemd-timesyncd", "chrony", "ntpsec")
 
 
@@ -190,6 +199,7 @@ def main() -> None:
                 },
             },
             "peer_timeout": {"type": "float", "default": 1.0},
+            "etcd_data_dir": {"type": "path", "default": "/var/lib/berth/etcd"},
             "docker_socket": {"type": "path", "default": "/run/docker.sock"},
             "tier_hosts": {"type": "dict", "default": {}},
         },
@@ -213,6 +223,7 @@ def main() -> None:
             "listeners": _machine.ports(root, set(module.params["ports"]), containers),
             "docker": {key: engine[name] for key, name in (("version", "Version"), ("api", "ApiVersion")) if name in engine},
             "packages": _apt.installed(root, PACKAGES),
+            "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },

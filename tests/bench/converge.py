@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, environment
 from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
 
 MIB = 1024 * 1024
@@ -136,6 +136,30 @@ def memory(host: Host) -> list[Figure]:
     ]
 
 
+def five_hosts(runs: int) -> list[Figure]:
+    """Time of a run that ends in preflight, for five hosts: from typing the command until every problem is on the screen."""
+    lab = "five"
+    machines = [
+        *({"name": f"app{number}", "groups": ["edge", "app", "cache"], "memory_mb": 512} for number in (1, 2)),
+        *({"name": f"db{number}", "groups": ["database"], "memory_mb": 512} for number in (1, 2, 3)),
+    ]
+    create = ["ansible-playbook", "molecule/shared/create.yml", "-e", json.dumps({"lab_name": lab, "lab_vms": machines})]
+    destroy = ["ansible-playbook", "molecule/shared/destroy.yml", "-e", f"lab_name={lab}"]
+    subprocess.run(create, cwd=REPOSITORY, env=environment(), stdout=sys.stderr, check=True)
+    try:
+        play = Player(Lab(lab, (REPOSITORY / "inventories/ha", REPOSITORY / ".cache/lab" / lab / "inventory")), say)
+        done = [
+            play("playbooks/site.yml", variables={"preflight_minimum_disk_gb": 10**6}).expect_refusal("preflight_minimum_disk_gb")
+            for _ in range(runs)
+        ]
+        asked = {task.host for run in done for task in run.tasks if task.remote}
+        if len(asked) != len(machines):
+            raise SystemExit(f"Preflight asked {', '.join(sorted(asked))} and not {len(machines)} hosts, so nothing was measured.")
+    finally:
+        subprocess.run(destroy, cwd=REPOSITORY, env=environment(), stdout=sys.stderr, check=True)
+    return [Figure("preflight_five_hosts", 5, statistics.median(run.seconds for run in done), "s")]
+
+
 def demo(*, from_nothing: bool) -> list[Figure]:
     """Time of `make demo`, from nothing (removes all labs, images and caches of this checkout) or with images."""
     subprocess.run(["make", "clean" if from_nothing else "demo-down"], cwd=REPOSITORY, stdout=sys.stderr, check=True)
@@ -186,6 +210,9 @@ def main() -> None:
     parser.add_argument(
         "--from-nothing", action="store_true", help="also remove ALL labs, images and caches of this checkout, and make the demo"
     )
+    parser.add_argument(
+        "--five-hosts", action="store_true", help="also make a lab of five small hosts, and time a refusal of preflight there"
+    )
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     options = parser.parse_args()
     figures: list[Figure] = []
@@ -203,6 +230,8 @@ def main() -> None:
     figures += unchanged
     figures += compose_project(play, lab.host, options.runs)
     figures += one_setting(play, lab.host, options.runs)
+    if options.five_hosts:
+        figures += five_hosts(options.runs)
     for figure in figures:
         sys.stdout.write("\t".join(figure.cells) + "\n")
     tasks = slowest(runs)

@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from ansible_collections.berth.odoo.plugins.action.compose_project import ActionModule
+from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, ansible, docker, environment
 from ansible_collections.berth.odoo.tests.support.playbook import CALLBACKS
 
@@ -33,14 +34,19 @@ IMAGE = "berth-test/busybox:1"
 NAME = "trial"
 BASE = "/opt/trials"
 ROOT = f"{BASE}/{NAME}"
+AUTHORITY = "{{ platform_authority }}"
+"""In a playbook: the authority among the lab's secrets."""
 
 
 class _Literal(yaml.SafeDumper):
-    """Writes texts with braces as ``!unsafe``: what a test gives is what the module gets."""
+    """Writes texts with braces as ``!unsafe``: what a test gives is what the module gets. Only AUTHORITY is rendered."""
 
 
 _Literal.add_representer(
-    str, lambda dumper, text: dumper.represent_scalar("!unsafe" if "{" in text else "tag:yaml.org,2002:str", text, style='"')
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "!unsafe" if "{" in text and text != AUTHORITY else "tag:yaml.org,2002:str", text, style='"'
+    ),
 )
 
 
@@ -73,13 +79,21 @@ class Ran:
         return str(self.result["msg"])
 
 
-# The host's half of compose_project, without what Ansible puts around it: four times as fast as a playbook.
+# The host's half of compose_project, without what Ansible puts around it: four times as fast as a playbook. It can lose its power just before it
+# writes one file.
 HOST_SIDE = """
-import json, sys
+import json, os, sys
 sys.path.insert(0, "/tmp/berth-collections")
+from ansible_collections.berth.odoo.plugins.module_utils._compose_files import ProjectDirectory
 from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request, execute
 from ansible_collections.berth.odoo.plugins.module_utils._docker_api import DockerClient
 given = json.load(open(0))
+write = ProjectDirectory.write
+def write_or_die(self, wanted, check=None):
+    if wanted.dest == given["kill_before"]:
+        os.kill(os.getpid(), 9)
+    write(self, wanted, check)
+ProjectDirectory.write = write_or_die
 with DockerClient() as docker:
     json.dump(execute(Request.from_dict(given["request"]), docker, given["check"]), sys.stdout)
 """
@@ -140,23 +154,44 @@ class Bench:
         assert not ran.result.get("failed"), ran.result.get("msg")
         return ran
 
-    def run(self, definition: dict[str, Any] | None, *, check: bool = False, **options: Any) -> Ran:
-        """Run the host's half and return its result, also a failed one. A killed one has failed."""
+    def run(
+        self, definition: dict[str, Any] | None, *, check: bool = False, at: float | None = None, kill_before: str = "", **options: Any
+    ) -> Ran:
+        """Run the host's half, again with certificates when it asks for some, and return its result, also a failed one.
+
+        Args:
+            definition: the definition.
+            check: only predict.
+            at: what the controller's clock says, in seconds since 1970; it decides when a certificate is renewed.
+            kill_before: the host's half is killed before it writes this file, and has failed.
+            options: more options of compose_project.
+        """
         arguments = {"name": NAME, "base_dir": BASE, **options}
         if definition is not None:
             arguments["definition"] = definition
         task = types.SimpleNamespace(args=arguments, async_val=0)
         action = ActionModule(task=task, connection=None, play_context=None, loader=None, templar=None, shared_loader_obj=None)
-        given = json.dumps({"request": action._request(action._parameters(), {}).to_dict(), "check": check})
-        started = time.monotonic()
-        command = [*self.host.ssh, f"sudo python3 -c {shlex.quote(HOST_SIDE)}"]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
-        result = json.loads(done.stdout) if done.stdout else {"failed": True, "msg": f"ended with {done.returncode}: {done.stderr}"}
-        return Ran(result, done.stdout + done.stderr, time.monotonic() - started)
+        if at is not None:
+            action.clock = lambda: at
+        output = ""
 
-    def apply(self, definition: dict[str, Any] | None, *, check: bool = False, **options: Any) -> Ran:
+        def send(request: Request) -> dict[str, Any]:
+            nonlocal output
+            given = json.dumps({"request": request.to_dict(), "check": check, "kill_before": kill_before})
+            command = [*self.host.ssh, f"sudo python3 -c {shlex.quote(HOST_SIDE)}"]
+            done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
+            output += done.stdout + done.stderr
+            answer = json.loads(done.stdout) if done.stdout else {"failed": True, "msg": f"ended with {done.returncode}: {done.stderr}"}
+            assert isinstance(answer, dict)
+            return answer
+
+        started = time.monotonic()
+        result = action._converge(action._parameters(), {}, send)
+        return Ran(result, output, time.monotonic() - started)
+
+    def apply(self, definition: dict[str, Any] | None, **options: Any) -> Ran:
         """Run the host's half; it must succeed."""
-        ran = self.run(definition, check=check, **options)
+        ran = self.run(definition, **options)
         assert not ran.result.get("failed"), ran.result.get("msg")
         return ran
 

@@ -63,14 +63,14 @@ def test_websocket_delivers_a_notification(admin: Odoo) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize(("server", "port"), [("pgbouncer", 6432), ("pgbouncer-session", 6433), ("postgresql", 5432)])
+@pytest.mark.parametrize(("server", "port"), [("pgbouncer", 6432), ("pgbouncer-session", 6433), ("postgresql-primary", 5432)])
 def test_awkward_database_password(host: Host, server: str, port: int) -> None:
     """From another container, because a server may trust its own; and only the instance's own role, on its own database."""
     image = host.container("postgresql/postgresql").facts["Image"]
 
     def logs_in(password: str, role: str = "main", database: str = "main") -> bool:
         command = (
-            f"docker run --rm -i --network {'berth-data' if server == 'postgresql' else 'berth-app'} --entrypoint sh {image} -c "
+            f"docker run --rm -i --network {'berth-data' if server == 'postgresql-primary' else 'berth-app'} --entrypoint sh {image} -c "
             f"'IFS= read -r PGPASSWORD; export PGPASSWORD; psql -h {server} -p {port} -d {database} -U {role} -tAc \"select 1\"' 2>&1"
         )
         return host.succeeds(command, stdin=password + "\n")

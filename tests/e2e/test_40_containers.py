@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXPECTED = {
     "etcd/etcd",
     "postgresql/postgresql",
+    "haproxy/haproxy",
     "pgbouncer/pgbouncer",
     "pgbouncer/pgbouncer-session",
     "redis/redis",

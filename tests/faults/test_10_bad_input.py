@@ -67,7 +67,9 @@ def test_missing_secrets(lab: Lab, play: Player, tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((lab.directory / "inventory" / name).read_bytes())
     run = play("playbooks/site.yml", inventories=[lab.inventories[0], tmp_path])
-    run.expect_refusal(*(f"odoo_instance_secrets.main.{name}_password" for name in ("db", "admin", "redis")), "secrets_init")
+    run.expect_refusal(
+        *(f"odoo_instance_secrets.main.{name}_password" for name in ("db", "admin", "redis")), "platform_authority", "secrets_init"
+    )
 
 
 def test_one_missing_secret_of_an_instance(host: Host, play: Player) -> None:
@@ -81,6 +83,20 @@ def test_secret_of_the_wrong_type_is_not_shown(host: Host, play: Player) -> None
     run = play("playbooks/site.yml", "-vvv", variables={"odoo_instance_secrets": {"main": secrets}})
     run.expect_refusal("odoo_instance_secrets.main.db_password")
     assert "48151623421234567890" not in run.output
+
+
+def test_missing_authority(play: Player) -> None:
+    """Secrets that were made before there was an authority."""
+    run = play("playbooks/site.yml", variables={"platform_authority": None})
+    run.expect_refusal("platform_authority", "berth.odoo.secrets_init -e secrets_only=platform_authority")
+
+
+def test_authority_with_the_key_of_another_is_refused_and_not_shown(lab: Lab, host: Host, play: Player) -> None:
+    key = (lab.directory / "server.key").read_text(encoding="utf-8")
+    variables = {"platform_authority": {"certificate": host.variables["platform_authority"]["certificate"], "key": key}}
+    run = play("playbooks/site.yml", "-vvv", variables=variables)
+    run.expect_refusal("platform_authority.key", "the key of another certificate (not shown)")
+    assert max(key.splitlines(), key=len) not in run.output
 
 
 @pytest.mark.parametrize("password", ["changeme", "short", "line one of two\nand line two of two"])

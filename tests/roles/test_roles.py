@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, wait_for
 from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-TIERS = ("etcd", "odoo", "pgbouncer", "postgresql", "redis", "traefik")
+TIERS = ("etcd", "haproxy", "odoo", "pgbouncer", "postgresql", "redis", "traefik")
 NETWORKS = "docker network ls -q --filter name=berth-"
 
 
@@ -32,6 +32,12 @@ def answers_within_container(name: str, *argv: str) -> Callable[[Host], None]:
 def postgresql_is_primary(host: Host) -> None:
     identifier = host.container("postgresql/postgresql").id
     assert host.run(f"docker exec {identifier} psql -h /run/postgresql -U postgres -tAc 'select pg_is_in_recovery()'").strip() == "f"
+
+
+def haproxy_finds_the_primary(host: Host) -> None:
+    identifier = host.container("postgresql/postgresql").facts["Image"]
+    command = f"docker run --rm --network berth-data --entrypoint pg_isready {identifier} -h postgresql-primary -p 5432"
+    wait_for("the way to the primary", lambda: host.succeeds(command), seconds=30)
 
 
 def redis_takes_the_password(host: Host) -> None:
@@ -66,6 +72,9 @@ def traefik_serves_its_certificate(host: Host) -> None:
     assert "BEGIN CERTIFICATE" in text
 
 
+# What breaks a cluster refuses one member alone; tests/ha runs it.
+ELSEWHERE = {"drill"}
+
 # In the order in which a later one can use what an earlier one left. What each leaves running, and the proof that it works.
 ROLES: dict[str, Callable[[Host], None]] = {
     "host": lambda host: None,
@@ -73,6 +82,7 @@ ROLES: dict[str, Callable[[Host], None]] = {
     "images": lambda host: host.run("docker image inspect " + " ".join(images(host).values())) and None,
     "etcd": answers_within_container("etcd/etcd", "etcdctl", "endpoint", "health"),
     "postgresql": postgresql_is_primary,
+    "haproxy": haproxy_finds_the_primary,
     "pgbouncer": pgbouncer_reaches_the_database,
     "redis": redis_takes_the_password,
     "odoo": odoo_answers,
@@ -99,16 +109,21 @@ def lab() -> Lab:
 
 
 def test_every_public_role_is_tried() -> None:
-    assert {path.name for path in (REPOSITORY / "roles").iterdir()} == set(ROLES)
+    assert {path.name for path in (REPOSITORY / "roles").iterdir()} == {*ROLES, *ELSEWHERE}
 
 
 @pytest.fixture(scope="session")
 def environment(lab: Lab) -> dict[str, str]:
     """What the examples read from the environment, as a reader would export it."""
     secrets = lab.host.variables["odoo_instance_secrets"]["main"]
+    authority = lab.host.variables["platform_authority"]
     return {
         **{f"{owner}_{name.upper()}": str(secrets[name]) for owner in ("APP", "ODOO") for name in secrets},
+        "PLATFORM_AUTHORITY_CERTIFICATE": str(authority["certificate"]),
+        "PLATFORM_AUTHORITY_KEY": str(authority["key"]),
         "APP_DATABASE_PASSWORD": str(secrets["db_password"]),
+        "AUTHORITY_CERTIFICATE": str(lab.host.variables["platform_authority"]["certificate"]),
+        "AUTHORITY_KEY": str(lab.host.variables["platform_authority"]["key"]),
         "APP_CERTIFICATE": (lab.directory / "server.crt").read_text(encoding="utf-8"),
         "APP_CERTIFICATE_KEY": (lab.directory / "server.key").read_text(encoding="utf-8"),
     }
@@ -127,7 +142,7 @@ def registry(lab: Lab, host: Host, play: Player) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_role_from_its_readme(host: Host, play: Player, registry: None, environment: dict[str, str], role: str) -> None:
     # The name that the lab's certificate is for.
-    variables = {"pgbouncer_upstream_host": "postgresql", "app_domain": str(host.variables["site_domains"][0])}
+    variables = {"pgbouncer_upstream_host": "postgresql-primary", "app_domain": str(host.variables["site_domains"][0])}
     if role in TIERS:
         variables |= {f"{tier}_image": reference for tier, reference in images(host).items()}
     example = f"roles/{role}/meta/example.yml"

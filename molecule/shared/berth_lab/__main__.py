@@ -108,7 +108,7 @@ def _create(settings: Settings) -> dict[str, Any]:
     written = [
         inventory.write_text(settings.directory / "known_hosts", inventory.known_hosts(settings, addresses)),
         inventory.write_text(settings.directory / "ssh_config", inventory.ssh_config(settings, addresses)),
-        inventory.ensure_secrets(settings),
+        inventory.ensure_secrets(settings, now),
         inventory.write_yaml(directory / "hosts.yml", inventory.hosts_inventory(settings, addresses)),
         inventory.write_yaml(directory / "group_vars" / "all" / "lab.yml", variables),
     ]

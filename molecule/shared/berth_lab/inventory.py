@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import shlex
 import string
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from . import pki
 from .run import run
 from .settings import Settings
 from .vms import container_name
@@ -114,7 +116,12 @@ def hosts_inventory(settings: Settings, addresses: Mapping[str, str]) -> dict[st
     inventory: dict[str, Any] = {
         "hosts": {
             # The container's name is for those who cut a VM's power or pull its cable.
-            name: {"ansible_host": address, **way_in, "lab_container": container_name(settings.name, name, settings.project)}
+            name: {
+                "ansible_host": address,
+                "host_address": address,
+                **way_in,
+                "lab_container": container_name(settings.name, name, settings.project),
+            }
             for name, address in addresses.items()
         }
     }
@@ -129,6 +136,11 @@ def lab_variables(settings: Settings, addresses: Mapping[str, str], base_image: 
         # Built once on this machine's engine, loaded by each VM: a lab VM has no registry to pull a base from.
         "images_source": "archive",
         "images_archive_dir": str(settings.project / ".cache" / "images"),
+        # What a drill may do to a VM from outside; evaluated for the VM in question.
+        "drill_commands": {
+            name: ["docker", command, "{{ lab_container }}"]
+            for name, command in {"power_off": "kill", "power_on": "start", "freeze": "pause", "thaw": "unpause"}.items()
+        },
     }
 
 
@@ -142,7 +154,9 @@ def _token(length: int = 32) -> str:
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
 
 
-def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certificate: str, key: str) -> dict[str, Any]:
+def complete_secrets(
+    current: Mapping[str, Any], instances: Iterable[str], certificate: str, key: str, new_authority: Callable[[], dict[str, str]]
+) -> dict[str, Any]:
     """Secrets of a lab: those it has stay, missing ones are generated, the certificate is the current one.
 
     The administrator's password is typed by people, so it alone has no quotes, spaces or backslashes.
@@ -152,6 +166,7 @@ def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certi
         instances: names of the Odoo instances.
         certificate: PEM of the server certificate and its issuer.
         key: PEM of its key.
+        new_authority: makes the authority of the platform's services; called only when there is none yet.
     """
     known = current.get("odoo_instance_secrets", {})
     made = {}
@@ -160,12 +175,17 @@ def complete_secrets(current: Mapping[str, Any], instances: Iterable[str], certi
         made[name] = fresh | known.get(name, {})
     return {
         "odoo_instance_secrets": {**known, **made},
+        "platform_authority": current.get("platform_authority") or new_authority(),
         "traefik_certificates": {"main": {"certificate": certificate, "key": key}},
     }
 
 
-def ensure_secrets(settings: Settings) -> bool:
+def ensure_secrets(settings: Settings, now: datetime.datetime) -> bool:
     """Write the vault password and the encrypted group_vars/all/secrets.yml of a lab; keep what a living lab already uses.
+
+    Args:
+        settings: the lab.
+        now: time of day, with zone.
 
     Returns:
         True when something was written.
@@ -181,7 +201,13 @@ def ensure_secrets(settings: Settings) -> bool:
     file = settings.directory / "inventory" / "group_vars" / "all" / "secrets.yml"
     current = yaml.safe_load(vault.decrypt(file.read_bytes())) if file.exists() else {}
     chain = "".join((settings.directory / name).read_text() for name in ("server.crt", "ca.crt"))
-    wanted = complete_secrets(current, settings.instances, chain, (settings.directory / "server.key").read_text())
+    wanted = complete_secrets(
+        current,
+        settings.instances,
+        chain,
+        (settings.directory / "server.key").read_text(),
+        lambda: pki.platform_authority(settings.name, now),
+    )
     if wanted == current:
         return False
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 DOMAIN = "berth.test"  # .test is reserved (RFC 2606): it can never be anybody's
 LIFETIME = datetime.timedelta(days=397)  # the longest that browsers accept
 RENEW_BEFORE = datetime.timedelta(days=30)
+PLATFORM_LIFETIME = datetime.timedelta(days=3650)
 
 
 def ensure_authority(directory: Path, lab: str, domains: Iterable[str], pool: ipaddress.IPv4Network, now: datetime.datetime) -> bool:
@@ -54,6 +55,24 @@ def ensure_authority(directory: Path, lab: str, domains: Iterable[str], pool: ip
     )
     _write(certificate_file, key_file, certificate, key)
     return True
+
+
+def platform_authority(lab: str, now: datetime.datetime) -> dict[str, str]:
+    """A new authority for the services of a platform, such as ``secrets_init`` makes one for a site: certificate and key, both PEM.
+
+    Args:
+        lab: name of the lab, for the authority's name.
+        now: time of day, with zone.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"berth.odoo {lab}"[:64])])
+    certificate = (
+        _builder(name, name, key.public_key(), now, PLATFORM_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return {"certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(), "key": _pem(key).decode()}
 
 
 def ensure_server(directory: Path, addresses: Iterable[str], domains: Iterable[str], now: datetime.datetime) -> bool:
@@ -95,7 +114,13 @@ def ensure_server(directory: Path, addresses: Iterable[str], domains: Iterable[s
     return True
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime.datetime,
+    lifetime: datetime.timedelta = LIFETIME,
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -103,7 +128,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
@@ -128,5 +153,9 @@ def _permitted(certificate: x509.Certificate) -> list[x509.GeneralName]:
 
 def _write(certificate_file: Path, key_file: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     key_file.touch(mode=0o600)
-    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    key_file.write_bytes(_pem(key))
     certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -49,7 +49,7 @@ def test_password_holds_everything_nasty_and_no_template() -> None:
 
 
 def test_secrets_of_a_new_lab() -> None:
-    made = inventory.complete_secrets({}, ["main", "second"], "CERT", "KEY")
+    made = inventory.complete_secrets({}, ["main", "second"], "CERT", "KEY", lambda: {"certificate": "CA", "key": "CA KEY"})
     assert sorted(made["odoo_instance_secrets"]) == ["main", "second"]
     main = made["odoo_instance_secrets"]["main"]
     assert sorted(main) == ["admin_password", "db_password", "redis_password"]
@@ -58,22 +58,44 @@ def test_secrets_of_a_new_lab() -> None:
     assert len(set(values)) == len(values)
     assert all(len(value) >= 24 for value in values)
     assert made["traefik_certificates"] == {"main": {"certificate": "CERT", "key": "KEY"}}
+    assert made["platform_authority"] == {"certificate": "CA", "key": "CA KEY"}
 
 
 def test_secrets_of_a_living_lab_stay() -> None:
-    first = inventory.complete_secrets({}, ["main"], "CERT", "KEY")
-    second = inventory.complete_secrets(first, ["main", "second"], "NEW", "KEY")
+    first = inventory.complete_secrets({}, ["main"], "CERT", "KEY", lambda: {"certificate": "CA", "key": "CA KEY"})
+    second = inventory.complete_secrets(first, ["main", "second"], "NEW", "KEY", lambda: {"certificate": "NEW", "key": "NEW"})
     assert second["odoo_instance_secrets"]["main"] == first["odoo_instance_secrets"]["main"]
+    assert second["platform_authority"] == first["platform_authority"]
     assert second["traefik_certificates"]["main"]["certificate"] == "NEW"
 
 
+def test_a_lab_from_before_there_was_an_authority_gets_one() -> None:
+    known = {"odoo_instance_secrets": {"main": {"db_password": "x"}}, "traefik_certificates": {}}
+    made = inventory.complete_secrets(known, ["main"], "CERT", "KEY", lambda: {"certificate": "CA", "key": "CA KEY"})
+    assert made["odoo_instance_secrets"]["main"]["db_password"] == "x"
+    assert made["platform_authority"]["key"] == "CA KEY"
+
+
+def test_the_platforms_authority_is_one(tmp_path: Path) -> None:
+    made = pki.platform_authority("demo", NOW)
+    certificate = tmp_path / "ca.crt"
+    certificate.write_text(made["certificate"])
+    command = ["openssl", "x509", "-in", str(certificate), "-noout", "-subject", "-enddate", "-ext", "basicConstraints,keyUsage"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "subject=CN = berth.odoo demo" in text.replace("CN=", "CN = ")
+    assert "notAfter=Nov 18 00:00:00 2036 GMT" in text
+    assert "CA:TRUE, pathlen:0" in text
+    assert "Certificate Sign" in text
+    assert made["key"].startswith("-----BEGIN PRIVATE KEY-----\n")
+
+
 def test_secrets_file_is_encrypted_and_written_once(certified: Settings) -> None:
-    assert inventory.ensure_secrets(certified)
+    assert inventory.ensure_secrets(certified, NOW)
     file = certified.directory / "inventory/group_vars/all/secrets.yml"
     first = file.read_bytes()
     assert first.startswith(b"$ANSIBLE_VAULT;1.1;AES256\n")
     assert (certified.directory / "vault-password").stat().st_mode & 0o777 == 0o600
-    assert not inventory.ensure_secrets(certified)
+    assert not inventory.ensure_secrets(certified, NOW)
     assert file.read_bytes() == first
 
 

@@ -22,23 +22,31 @@ COLLECTIONS = Path(_scram.__file__).parents[5]
 GOLDEN = Path(__file__).parent / "golden"
 AWKWARD = 'a $b%c "d"\'e {f} #g \\h'
 
+AUTHORITY = {"certificate": "-----BEGIN CERTIFICATE-----\nca\n", "key": "a $b%c the key of the authority"}
+
 INPUTS = {
-    "etcd": {"etcd_image": "sha256:0e"},
+    "etcd": {"etcd_image": "sha256:0e", "etcd_authority": AUTHORITY},
     "etcd-member": {
         "etcd_image": "sha256:0e",
+        "etcd_authority": AUTHORITY,
         "etcd_name": "db2",
         "etcd_members": {"db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"},
         "etcd_publish_address": "10.0.0.12",
     },
     "postgresql": {
         "postgresql_image": "sha256:0f",
+        "postgresql_authority": AUTHORITY,
         "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
         "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
     },
     "postgresql-member": {
         "postgresql_image": "sha256:0f",
+        "postgresql_authority": AUTHORITY,
         "postgresql_member_name": "db2",
-        "postgresql_etcd_hosts": ["10.0.0.11:2379", "10.0.0.12:2379", "10.0.0.13:2379"],
+        "postgresql_members": {"db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"},
+        "postgresql_failover_plan": "fast",
+        "postgresql_etcd_hosts": ["db1-etcd:2379", "db2-etcd:2379", "db3-etcd:2379"],
+        "postgresql_hosts": {"db1": "10.0.0.11", "db1-etcd": "10.0.0.11", "db3": "10.0.0.13", "db3-etcd": "10.0.0.13"},
         "postgresql_publish_address": "10.0.0.12",
         "postgresql_client_networks": ["10.0.1.0/24"],
         "postgresql_memory_mb": 16384,
@@ -48,11 +56,24 @@ INPUTS = {
         "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
         "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
     },
+    "haproxy": {
+        "haproxy_image": "sha256:19",
+        "haproxy_authority_certificate": AUTHORITY["certificate"],
+        "haproxy_members": {"db1": "postgresql", "db2": "10.0.0.12"},
+        "haproxy_extra_settings": {"timeout client": "2h"},
+    },
     "pgbouncer": {
         "pgbouncer_image": "sha256:1a",
+        "pgbouncer_authority_certificate": AUTHORITY["certificate"],
         "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
         "pgbouncer_pool_size": 3,
-        "pgbouncer_extra_settings": {"query_wait_timeout": 60},
+        "pgbouncer_extra_settings": {"query_wait_timeout": 90},
+    },
+    "pgbouncer-hold": {
+        "pgbouncer_image": "sha256:1a",
+        "pgbouncer_authority_certificate": AUTHORITY["certificate"],
+        "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
+        "pgbouncer_hold": True,
     },
     "redis": {
         "redis_image": "sha256:1b",
@@ -193,7 +214,7 @@ def test_no_password_leaves_a_sensitive_file(rendered, name):
 def test_only_the_plan_s_own_networks_may_reach_what_has_no_password(rendered):
     """Who writes to etcd commands PostgreSQL, so etcd and PostgreSQL meet where nobody else is."""
     assert list(rendered["etcd"]["definition"]["services"]["etcd"]["networks"]) == ["berth-dcs"]
-    for name in ("pgbouncer", "redis"):
+    for name in ("haproxy", "pgbouncer", "redis"):
         for item in rendered[name]["definition"]["services"].values():
             assert "berth-dcs" not in item["networks"]
 
@@ -202,11 +223,22 @@ def test_access_to_postgresql(rendered):
     patroni = yaml.safe_load(rendered["postgresql-member"]["files"][0]["content"])
     assert patroni["postgresql"]["pg_hba"] == [
         "local all postgres peer",
-        "local replication replicator peer map=berth",
-        "host main odoo_main samenet scram-sha-256",
-        "host postgres odoo_main samenet scram-sha-256",
-        "host main odoo_main 10.0.1.0/24 scram-sha-256",
-        "host postgres odoo_main 10.0.1.0/24 scram-sha-256",
+        "local replication replicator peer map=replicator",
+        "hostssl replication replicator samenet cert map=replicator",
+        "hostssl postgres rewind samenet cert map=rewind",
+        *(
+            f"hostssl {database} {role} 10.0.0.{number}/32 cert map={role}"
+            for number in (11, 12, 13)
+            for database, role in (("replication", "replicator"), ("postgres", "rewind"))
+        ),
+        "hostssl main odoo_main samenet scram-sha-256",
+        "hostssl postgres odoo_main samenet scram-sha-256",
+        "hostssl main odoo_main 10.0.1.0/24 scram-sha-256",
+        "hostssl postgres odoo_main 10.0.1.0/24 scram-sha-256",
+    ]
+    assert patroni["postgresql"]["pg_ident"] == [
+        "replicator postgres replicator",
+        *(f"{role} {member} {role}" for member in ("db1", "db2", "db3") for role in ("replicator", "rewind")),
     ]
 
 
@@ -219,5 +251,17 @@ def test_what_members_must_share_is_in_etcd_and_the_rest_in_the_member_s_file(re
     assert own["shared_buffers"] == "4096MB"
     assert not set(shared) & set(own)
     dcs = patroni["bootstrap"]["dcs"]
-    assert dcs["loop_wait"] + 2 * dcs["retry_timeout"] <= dcs["ttl"]
     assert dcs["failsafe_mode"] is True
+    assert dcs["synchronous_mode"] == "quorum"
+
+
+@pytest.mark.parametrize(("name", "ttl"), [("postgresql", 30), ("postgresql-member", 20)])
+def test_failover_plans_keep_to_patroni_s_rule(rendered, name, ttl):
+    dcs = yaml.safe_load(rendered[name]["files"][0]["content"])["bootstrap"]["dcs"]
+    assert dcs["ttl"] == ttl
+    assert dcs["loop_wait"] + 2 * dcs["retry_timeout"] <= dcs["ttl"]
+
+
+def test_one_member_waits_for_no_standby(rendered):
+    dcs = yaml.safe_load(rendered["postgresql"]["files"][0]["content"])["bootstrap"]["dcs"]
+    assert dcs["synchronous_mode"] == "off"

@@ -6,22 +6,39 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
 
+from ansible_collections.berth.odoo.plugins.action import compose_project
 from ansible_collections.berth.odoo.plugins.action.compose_project import ActionModule
+from ansible_collections.berth.odoo.plugins.module_utils import _authority
 from ansible_collections.berth.odoo.plugins.module_utils._compose import DefinitionError, Reload
 from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Request
 
 DEFINITION = {"services": {"web": {"image": "i:1"}}}
+NOW = 1_800_000_000
+DAY = 86400
+AUTHORITY = dict(zip(("certificate", "key"), _authority.create("berth.odoo test", 3650, NOW), strict=True))
+ANOTHER = dict(zip(("certificate", "key"), _authority.create("berth.odoo other", 3650, NOW), strict=True))
+CA = AUTHORITY["certificate"]
+CA_KEY = AUTHORITY["key"]
+OTHER = ANOTHER["certificate"]
+OTHER_KEY = ANOTHER["key"]
 
 
-def request(**arguments: Any) -> Request:
+def action_for(**arguments: Any) -> ActionModule:
     given = {"name": "p", "definition": DEFINITION, **arguments}
     task = types.SimpleNamespace(args={name: value for name, value in given.items() if value is not ...}, async_val=0)
     action = ActionModule(task=task, connection=None, play_context=None, loader=None, templar=None, shared_loader_obj=None)
+    action.clock = lambda: float(NOW)
+    return action
+
+
+def request(**arguments: Any) -> Request:
+    action = action_for(**arguments)
     return action._request(action._parameters(), {})
 
 
@@ -122,3 +139,155 @@ def test_override_comes_last_and_reloads_may_be_one_or_many() -> None:
 def test_absent_needs_a_name_only() -> None:
     made = request(definition=..., state="absent", files=[file()], directories=[{"path": "/d"}])
     assert (made.definition, made.files, made.directories) == ({}, (), ())
+
+
+# --- certificates -------------------------------------------------------------------------------------------------------
+
+
+def certificate(**options: Any) -> dict[str, Any]:
+    given = {"dest": "tls", "common_name": "vm1", "services": ["web"], **options}
+    return {name: value for name, value in given.items() if value is not ...}
+
+
+def test_defaults_of_certificates() -> None:
+    (made,) = request(authority=AUTHORITY, certificates=[certificate(names=["etcd", "VM1", "10.0.0.1"])]).certificates
+    assert (made.names, made.common_name, made.days, made.owner, made.group) == (("10.0.0.1", "etcd", "vm1"), "vm1", 90, 0, 0)
+    assert (made.bundle, made.leaf, made.signer_not_after) == (CA, None, NOW + 3650 * DAY)
+    assert (made.services, made.reloads) == (("web",), ())
+    (made,) = request(
+        authority=AUTHORITY, certificates=[certificate(services=..., reload={"service": "web", "signal": "HUP"})]
+    ).certificates
+    assert (made.services, made.reloads) == ((), (Reload("web", (), "HUP"),))
+
+
+def test_the_authoritys_key_is_in_nothing_that_is_sent() -> None:
+    action = action_for(authority=AUTHORITY, certificates=[certificate()])
+    sent: list[dict[str, Any]] = []
+
+    def send(wanted: Request) -> dict[str, Any]:
+        sent.append(wanted.to_dict())
+        return {"changed": len(sent) > 1, **({"issue": ["tls"]} if len(sent) == 1 else {})}
+
+    assert action._converge(action._parameters(), {}, send) == {"changed": True}
+    assert [item["certificates"][0]["leaf"] is None for item in sent] == [True, False]
+    assert "PRIVATE KEY" not in str(sent[0])
+    assert str(sent[1]).count("BEGIN PRIVATE KEY") == 1
+    assert [line for line in CA_KEY.splitlines()[1:-1] if line in str(sent)] == []
+    leaf = sent[1]["certificates"][0]["leaf"]
+    assert (leaf["not_before"], leaf["not_after"]) == (NOW - 300, NOW + 90 * DAY)
+
+
+def test_only_what_is_due_is_issued_and_nothing_when_nothing_is() -> None:
+    action = action_for(authority=AUTHORITY, certificates=[certificate(), certificate(dest="other")])
+    answers: list[dict[str, Any]] = [{"issue": ["other"]}, {}]
+    sent: list[Request] = []
+
+    def send(wanted: Request) -> dict[str, Any]:
+        sent.append(wanted)
+        return answers[len(sent) - 1]
+
+    action._converge(action._parameters(), {}, send)
+    assert [item.leaf is not None for item in sent[1].certificates] == [False, True]
+    sent.clear()
+    answers = [{"changed": False}]
+    assert action._converge(action._parameters(), {}, send) == {"changed": False}
+    assert len(sent) == 1
+
+
+def test_another_run_at_the_same_time_does_not_make_it_go_on_for_ever() -> None:
+    action = action_for(authority=AUTHORITY, certificates=[certificate()])
+    with pytest.raises(AnsibleActionFail, match=r"another run changed the project's certificates while this one issued some\. Run again"):
+        action._converge(action._parameters(), {}, lambda _request: {"issue": ["tls"]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"authority": ...}, "certificates need an authority that signs them: give authority:"),
+        ({"authority": ...}, "berth.odoo.secrets_init -e secrets_only=platform_authority"),
+        ({"certificates": [certificate(services=...)]}, "certificates: tls does not say what its change means: give services: [NAME]"),
+        (
+            {"certificates": [certificate(services=["nobody"])]},
+            "certificates: tls names the service 'nobody', which the definition does not",
+        ),
+        ({"certificates": [certificate(common_name=...)]}, "missing required arguments: common_name"),
+        ({"certificates": [certificate(names=["a b"])]}, "certificates: tls: 'a b' is neither a DNS name"),
+        ({"certificates": [certificate(days=0)]}, "certificates: tls: days is 0, it must be 1 or more"),
+        ({"certificates": [certificate(dest="/etc/tls")]}, "certificates: dest '/etc/tls' must be a plain relative path such as tls"),
+        ({"certificates": [certificate(), certificate()]}, "certificates: dest 'tls' is listed twice"),
+        ({"files": [file(dest="tls/ca.crt")]}, "files: dest 'tls/ca.crt' is listed twice"),
+        ({"files": [file(dest="tls")]}, "files: 'tls' is a file and also the directory of another file"),
+        ({"files": [file(dest="tls/x", sensitive=True, group=7)]}, "tls/ holds sensitive files for the groups 0, 7"),
+        ({"certificates": ["x"]}, "certificates"),
+        ({"certificates": [certificate(reload={"service": "web"})]}, "one of the following is required: command, signal"),
+    ],
+)
+def test_refusals_of_certificates(arguments: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(**{"authority": AUTHORITY, "certificates": [certificate()], **arguments})
+
+
+@pytest.mark.parametrize(
+    ("authority", "expected"),
+    [
+        ("canary", "authority must be a mapping with certificate and key and nothing else; give authority:"),
+        ({"certificate": CA, "canary": "canary"}, "authority must be a mapping with certificate and key and nothing else"),
+        ({"certificate": CA}, "authority must be a mapping with certificate and key and nothing else"),
+        ({"certificate": CA, "key": ["canary"]}, "authority.key must be PEM text"),
+        ({"certificate": CA, "key": ""}, "authority.key must be PEM text"),
+        ({"certificate": {"canary": 1}, "key": CA_KEY}, "authority.certificate must be PEM text"),
+        (
+            {"certificate": "canary", "key": CA_KEY},
+            "authority.certificate: no certificate that can be read (not shown); expected PEM text from",
+        ),
+        ({"certificate": CA_KEY, "key": CA_KEY}, "authority.certificate: no certificate that can be read (not shown)"),
+        ({"certificate": CA, "key": "canary"}, "authority.key: no private key that can be read (not shown)"),
+        (
+            {"certificate": CA, "key": OTHER_KEY},
+            "authority.key: the key of another certificate (not shown); expected the key of 'CN=berth.odoo test'",
+        ),
+        ({"certificate": OTHER + CA, "key": CA_KEY}, "authority.key: the key of another certificate (not shown)"),
+    ],
+)
+def test_an_authority_that_cannot_sign_is_refused_and_not_shown(authority: Any, expected: str) -> None:
+    message = refusal(authority=authority, certificates=[certificate()])
+    assert expected in message
+    secrets = [line for key in (CA_KEY, OTHER_KEY) for line in key.splitlines()[1:-1]]
+    assert [secret for secret in ("canary", *secrets) if secret in message] == []
+
+
+def test_an_expired_authority_is_refused_with_what_to_type() -> None:
+    action = action_for(authority=AUTHORITY, certificates=[certificate()])
+    action.clock = lambda: NOW + 3650.0 * DAY
+    with pytest.raises(DefinitionError) as caught:
+        action._request(action._parameters(), {})
+    text = str(caught.value)
+    assert text.startswith(
+        "authority.certificate: 'CN=berth.odoo test', expired on 2037-01-12T08:00:00Z; expected an authority that is still valid"
+    )
+    assert "ansible-vault edit" in text
+    assert "berth.odoo.secrets_init -e secrets_only=platform_authority" in text
+
+
+def test_an_authority_that_ends_before_what_it_signs_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(compose_project.display, "warning", said.append)
+    short, key = _authority.create("short", 60, NOW)
+    authority = {"certificate": short, "key": key}
+    request(authority=authority, certificates=[certificate(days=60)])
+    assert said == []
+    made, _other = request(authority=authority, certificates=[certificate(), certificate(dest="other", days=30)]).certificates
+    assert made.signer_not_after == NOW + 60 * DAY
+    assert "compose_project p: the authority expires on 2027-03-16T08:00:00Z, and with it every certificate" in said[0]
+
+
+def test_without_cryptography_it_says_so_and_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_authority, "LIBRARY_ERROR", "no module")
+    assert "Failed to import the required Python library (cryptography)" in refusal(authority=AUTHORITY, certificates=[certificate()])
+    request(authority=AUTHORITY)
+
+
+def test_nothing_is_asked_of_the_authority_where_no_certificate_is_wanted() -> None:
+    unusable: Mapping[str, Any] = {"certificate": "canary", "key": "canary"}
+    assert request(authority=unusable, certificates=[]).certificates == ()
+    assert request(authority=unusable, certificates=None).certificates == ()
+    assert request(authority=unusable, certificates=[certificate()], state="absent", definition=...).certificates == ()

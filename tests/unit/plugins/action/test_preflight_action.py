@@ -92,9 +92,7 @@ def test_problems_fail_without_repeating_themselves() -> None:
 
 
 def test_the_host_is_asked_about_its_ports_and_peers_and_its_clock_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    hostvars = HostVars(
-        vm1={"traefik_https_port": 8443}, vm2={"postgresql_publish_address": "10.0.0.2"}, vm3={"postgresql_publish_address": Broken()}
-    )
+    hostvars = HostVars(vm1={"traefik_https_port": 8443}, vm2={"host_address": "10.0.0.2"}, vm3={"host_address": Broken()})
     tiers = {"edge": ["vm1"], "app": ["vm1"], "database": ["vm2", "vm3"]}
     asked: dict[str, Any] = {}
     plugin = action(preflight_info, tier_hosts=tiers)
@@ -109,5 +107,6 @@ def test_the_host_is_asked_about_its_ports_and_peers_and_its_clock_is_compared(m
     monkeypatch.setattr("time.time", lambda: next(times))
     result = plugin.run(None, {"hostvars": hostvars, "inventory_hostname": "vm1"})
     assert asked["ports"] == [80, 8443]
-    assert asked["peers"] == [{"name": "vm2", "address": "10.0.0.2", "port": 5432}]
+    assert asked["peers"][0] == {"name": "vm2", "address": "10.0.0.2", "port": 5432}
+    assert {"name": "vm3", "address": "vm3", "port": 8008} in asked["peers"]
     assert (result["host"]["clock_offset_s"], result["host"]["clock_error_s"]) == (100.0, 0.5)

@@ -300,6 +300,12 @@ def test_what_is_not_an_input_changes_nothing() -> None:
     assert inputs_of(definition=reordered) == base
 
 
+def test_a_file_may_recreate_one_service_and_be_reloaded_by_another() -> None:
+    both = managed("f", services=("a", "b"), reloads=(Reload("a", ("x",)),))
+    assert "file f" not in inputs_of("a", files=[both])
+    assert "file f" in inputs_of("b", files=[both])
+
+
 @given(st.lists(st.binary(max_size=8), max_size=3), st.lists(st.binary(max_size=8), max_size=3))
 def test_digests_do_not_run_parts_together(left: list[bytes], right: list[bytes]) -> None:
     assert (compose.digest(KEY, *left) == compose.digest(KEY, *right)) == (left == right)

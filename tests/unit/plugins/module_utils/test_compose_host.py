@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 from ansible_collections.berth.odoo.plugins.module_utils import _compose as compose
+from ansible_collections.berth.odoo.plugins.module_utils import _compose_certificates as certificates
 from ansible_collections.berth.odoo.plugins.module_utils import _compose_files as files
 from ansible_collections.berth.odoo.plugins.module_utils import _compose_host as host
-from ansible_collections.berth.odoo.plugins.module_utils._compose import Container, DataDirectory, ManagedFile, Reload
+from ansible_collections.berth.odoo.plugins.module_utils._compose import Certificate, Container, DataDirectory, Leaf, ManagedFile, Reload
 from ansible_collections.berth.odoo.plugins.module_utils._compose_engine import ConvergeError, Engine
 from ansible_collections.berth.odoo.plugins.module_utils._compose_files import HostError, ProjectDirectory
 from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Outcome, Project, Request
@@ -334,6 +335,266 @@ def test_prepared_writes_files_and_leaves_containers_for_later(world: World) -> 
     assert not run(world, DEFINITION, listed).changed
 
 
+# --- certificates -------------------------------------------------------------------------------------------------------
+
+NOW = 1_800_000_000
+DAY = certificates.DAY
+SERIALS = itertools.count(1)
+
+
+def certificate(*names: str, services: Sequence[str] = ("db",), reloads: Sequence[str] = (), **options: Any) -> Certificate:
+    given: dict[str, Any] = {
+        "dest": "tls",
+        "common_name": "vm1",
+        "names": tuple(sorted({"vm1", *names})),
+        "days": 90,
+        "owner": UID,
+        "group": GID,
+        "services": tuple(services),
+        "reloads": tuple(Reload(name, ("reload",)) for name in reloads),
+        "bundle": "CA 1\n",
+        "signer": "s1",
+        "signer_not_after": NOW + 3650 * DAY,
+        **options,
+    }
+    return Certificate(**given)
+
+
+def issue(wanted: Certificate, now: int) -> Certificate:
+    """What the controller does: certificate and key that belong together carry one number."""
+    serial = next(SERIALS)
+    end = certificates.end_of(wanted.days, wanted.signer_not_after, now)
+    return dataclasses.replace(wanted, leaf=Leaf(f"certificate {serial}\n", f"key {serial}\n", now - certificates.BACKDATED, end))
+
+
+def certify(world: World, *wanted: Certificate, now: int = NOW, check: bool = False, **options: Any) -> Outcome:
+    """Run as the action plugin does: once, and a second time when something must be issued."""
+    before = world.read()
+    outcome = run(world, check=check, certificates=wanted, now=now, **options)
+    if not outcome.issue:
+        return outcome
+    assert (outcome.changed, outcome.services, world.read()) == (False, {}, before), "the host touches nothing before it has everything"
+    assert not check
+    completed = [issue(item, now) if item.dest in outcome.issue else item for item in wanted]
+    outcome = run(world, certificates=completed, now=now, **options)
+    assert not outcome.issue
+    return outcome
+
+
+def verdicts(outcome: Outcome) -> list[tuple[str, str]]:
+    return [(item["dest"], item["action"]) for item in outcome.certificates]
+
+
+def pair(world: World, dest: str = "tls") -> tuple[str, str]:
+    """The numbers on certificate and key."""
+    found = world.read()
+    return found[f"{dest}/tls.crt"].decode().split()[1], found[f"{dest}/tls.key"].decode().split()[1]
+
+
+def test_a_certificate_is_issued_once(world: World) -> None:
+    predicted = certify(world, certificate("etcd"), check=True)
+    assert not world.directory.exists()
+    first = certify(world, certificate("etcd"))
+    assert predicted == first
+    assert first.certificates == [{"dest": "tls", "action": "issued", "reason": "no certificate yet", "not_after": "2027-04-15T08:00:00Z"}]
+    assert first.files["created"] == ["tls/ca.crt", "tls/tls.crt", "tls/tls.key", "compose.yml"]
+    assert {path.name: path.stat().st_mode & 0o777 for path in (world.directory / "tls").iterdir()} == {
+        "ca.crt": 0o444,
+        "tls.crt": 0o444,
+        "tls.key": 0o400,
+    }
+    assert (world.directory / "tls").stat().st_mode & 0o777 == 0o750
+    before = world.read()
+    again = certify(world, certificate("etcd"))
+    assert (again.changed, verdicts(again), world.read()) == (False, [("tls", "unchanged")], before)
+    assert again.certificates[0]["not_after"] == first.certificates[0]["not_after"]
+
+
+def test_only_what_uses_a_certificate_is_recreated(world: World) -> None:
+    certify(world, certificate(), certificate(dest="other", services=[], reloads=["web"]))
+    untouched = pair(world, "other")
+    predicted = certify(world, certificate("new"), certificate(dest="other", services=[], reloads=["web"]), check=True)
+    done = certify(world, certificate("new"), certificate(dest="other", services=[], reloads=["web"]))
+    assert predicted == done
+    assert verdicts(done) == [("tls", "issued"), ("other", "unchanged")]
+    assert actions(done) == {"web": "unchanged", "db": "recreated"}
+    assert done.services["db"].reasons == ["file tls/tls.crt changed", "file tls/tls.key changed"]
+    assert pair(world, "other") == untouched
+    done = certify(world, certificate("new"), certificate("new", dest="other", services=[], reloads=["web"]))
+    assert actions(done) == {"web": "reloaded", "db": "unchanged"}
+
+
+def test_another_bundle_makes_no_new_key_and_another_authority_does(world: World) -> None:
+    certify(world, certificate())
+    before = pair(world)
+    done = certify(world, certificate(bundle="CA 1\nCA 2\n"))
+    assert (verdicts(done), done.files["changed"], pair(world)) == ([("tls", "unchanged")], ["tls/ca.crt", "compose.yml"], before)
+    assert actions(done)["db"] == "recreated"
+    assert not certify(world, certificate(bundle="CA 1\nCA 2\n")).changed
+    done = certify(world, certificate(bundle="CA 2\nCA 1\n", signer="s2"))
+    assert done.certificates[0]["reason"] == "another authority signs"
+    assert pair(world) != before
+
+
+def test_a_certificate_is_renewed_in_time(world: World) -> None:
+    certify(world, certificate(services=[], reloads=["db"]))
+    before = pair(world)
+    assert not certify(world, certificate(services=[], reloads=["db"]), now=NOW + 59 * DAY).changed
+    predicted = certify(world, certificate(services=[], reloads=["db"]), now=NOW + 60 * DAY, check=True)
+    assert pair(world) == before
+    done = certify(world, certificate(services=[], reloads=["db"]), now=NOW + 60 * DAY)
+    assert predicted == done
+    assert (verdicts(done), actions(done)) == ([("tls", "renewed")], {"web": "unchanged", "db": "reloaded"})
+    assert pair(world) != before
+    assert not certify(world, certificate(services=[], reloads=["db"]), now=NOW + 60 * DAY).changed
+
+
+def test_another_owner_makes_no_new_key(world: World) -> None:
+    certify(world, certificate())
+    (world.directory / "tls/tls.key").chmod(0o644)
+    (world.directory / "tls").chmod(0o755)
+    before = pair(world)
+    done = certify(world, certificate())
+    assert (verdicts(done), done.files["changed"], pair(world)) == ([("tls", "unchanged")], ["tls/tls.key"], before)
+    assert (world.directory / "tls/tls.key").stat().st_mode & 0o777 == 0o400
+    assert (world.directory / "tls").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("damage", ["tls.crt", "tls.key", "both", "directory", "swapped"])
+def test_what_was_damaged_on_the_host_is_issued_again(world: World, damage: str) -> None:
+    certify(world, certificate(), certificate(dest="other"))
+    tls, before = world.directory / "tls", pair(world)
+    if damage == "directory":
+        for file in tls.iterdir():
+            file.unlink()
+        tls.rmdir()
+    elif damage == "both":
+        (tls / "tls.crt").unlink()
+        (tls / "tls.key").unlink()
+    elif damage == "swapped":
+        (tls / "tls.key").chmod(0o600)
+        (tls / "tls.key").write_bytes((world.directory / "other/tls.key").read_bytes())
+    else:
+        (tls / damage).chmod(0o600)
+        (tls / damage).write_text("edited")
+    done = certify(world, certificate(), certificate(dest="other"))
+    assert verdicts(done) == [("tls", "issued"), ("other", "unchanged")]
+    assert len(set(pair(world))) == 1
+    assert pair(world) != before
+    assert world.containers["db"].loaded["tls/tls.key"] == world.read()["tls/tls.key"]
+    assert not certify(world, certificate(), certificate(dest="other")).changed
+
+
+def test_a_certificate_that_is_no_longer_wanted_goes(world: World) -> None:
+    certify(world, certificate(), certificate(dest="other", services=["web"]))
+    done = certify(world, certificate())
+    assert done.files["removed"] == ["other/ca.crt", "other/tls.crt", "other/tls.key"]
+    assert actions(done) == {"web": "recreated", "db": "unchanged"}
+    assert not (world.directory / "other").exists()
+    assert set(json.loads(world.read()[".berth.json"])["certificates"]) == {"tls"}
+    gone = run(world, {}, state="absent")
+    assert {"tls/ca.crt", "tls/tls.crt", "tls/tls.key"} < set(gone.files["removed"])
+    assert not world.directory.exists()
+
+
+@pytest.mark.parametrize("change", ["first", "names", "renewal", "authority", "removal"])
+def test_a_run_killed_at_any_step_leaves_no_pair_that_does_not_match(killable: World, change: str, tmp_path: Path) -> None:
+    for step in itertools.count():
+        world = killable
+        world.__init__(tmp_path / str(step) / "p")  # type: ignore[misc]
+        first = [certificate(), certificate(dest="live", services=[], reloads=["web"])]
+        if change != "first":
+            certify(world, *first)
+        wanted, now = first, NOW
+        if change == "names":
+            wanted = [certificate("new"), certificate("new", dest="live", services=[], reloads=["web"])]
+        elif change == "authority":
+            again = {"signer": "s2", "bundle": "CA 2\n"}
+            wanted = [certificate(**again), certificate(dest="live", services=[], reloads=["web"], **again)]
+        elif change == "renewal":
+            now += 80 * DAY
+        elif change == "removal":
+            wanted = first[1:]
+        world.kill_at, world.steps = step, 0
+        try:
+            certify(world, *wanted, now=now)
+        except Killed:
+            world.kill_at = None
+            certify(world, *wanted, now=now)
+            on_disk = world.read()
+            for item in wanted:
+                assert len(set(pair(world, item.dest))) == 1, f"killed at step {step}: {item.dest} has two halves"
+                for name in ("ca.crt", "tls.crt", "tls.key"):
+                    loaded = world.containers["db" if item.dest == "tls" else "web"].loaded
+                    assert loaded[f"{item.dest}/{name}"] == on_disk[f"{item.dest}/{name}"], f"killed at step {step}"
+            assert len(list(world.directory.rglob("tls.*"))) == 2 * len(wanted)
+            last = certify(world, *wanted, now=now)
+            assert not last.changed, f"killed at step {step}, repaired, and then: {last}"
+        else:
+            break
+    assert step >= 4, "the scenario must have steps to be killed at"
+
+
+def test_certificates_in_other_states(world: World) -> None:
+    assert verdicts(certify(world, certificate(), state="stopped")) == [("tls", "issued")]
+    assert world.containers == {}
+    prepared = certify(world, certificate(), state="prepared")
+    assert (verdicts(prepared), actions(prepared)["db"]) == ([("tls", "unchanged")], "created")
+    certify(world, certificate())
+    renewed = certify(world, certificate(), state="prepared", now=NOW + 80 * DAY)
+    assert (verdicts(renewed), actions(renewed)["db"]) == ([("tls", "renewed")], "recreated")
+    assert actions(certify(world, certificate(), now=NOW + 80 * DAY))["db"] == "recreated", "what is owed does not get forgotten"
+
+
+def test_what_another_run_has_issued_meanwhile_is_kept(world: World) -> None:
+    late = issue(certificate(), NOW)
+    certify(world, certificate())
+    before = world.read()
+    outcome = run(world, certificates=(late,), now=NOW)
+    assert (outcome.changed, world.read()) == (False, before)
+
+
+def test_a_diff_of_a_certificate_shows_names_and_dates_and_never_a_key(world: World) -> None:
+    certify(world, certificate())
+    key = world.read()["tls/tls.key"].decode()
+    outcomes = [certify(world, certificate("etcd"), check=check) for check in (True, False)]
+    for outcome in outcomes:
+        shown = {Path(entry["after_header"]).name: (entry["before"], entry["after"]) for entry in outcome.diff}
+        dates = "valid: 2027-01-15T07:55:00Z to 2027-04-15T08:00:00Z\nsigned by: s1\n"
+        assert shown["tls.crt"] == (f"common name: vm1\nnames: vm1\n{dates}", f"common name: vm1\nnames: etcd, vm1\n{dates}")
+        assert shown["tls.key"] == ("(sensitive)\n", "(sensitive, changed)\n")
+        text = repr(outcome.to_dict())
+        assert key not in text and world.read()["tls/tls.key"].decode() not in text
+
+
+def test_keys_are_hidden_in_what_containers_say(world: World) -> None:
+    secret = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg"
+    leaf = Leaf("certificate\n", f"-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n", NOW, NOW + 90 * DAY)
+    for _run in ("issued", "kept"):
+        project = Project(
+            request(world, certificates=(dataclasses.replace(certificate(), leaf=leaf),), now=NOW), cast(DockerClient, world), False
+        )
+        project.run()
+        assert project.engine._masked(f"bad key {secret}") == "bad key ********"
+
+
+def test_a_manifest_from_before_there_were_certificates_is_good(world: World) -> None:
+    run(world, DEFINITION, BEFORE)
+    old = {name: value for name, value in json.loads(world.read()[".berth.json"]).items() if name != "certificates"}
+    (world.directory / ".berth.json").write_text(json.dumps(old, indent=1, sort_keys=True) + "\n")
+    assert not run(world, DEFINITION, BEFORE).changed
+    assert verdicts(certify(world, certificate(), listed=BEFORE)) == [("tls", "issued")]
+
+
+def test_a_damaged_record_is_named(world: World) -> None:
+    certify(world, certificate())
+    manifest = json.loads(world.read()[".berth.json"])
+    for damaged in ([], {"tls": {}}, {"tls": {**manifest["certificates"]["tls"], "names": None}}):
+        (world.directory / ".berth.json").write_text(json.dumps({**manifest, "certificates": damaged}))
+        with pytest.raises(HostError, match=r"\.berth\.json is damaged"):
+            certify(world, certificate())
+
+
 # --- other states -------------------------------------------------------------------------------------------------------
 
 
@@ -487,5 +748,6 @@ def test_errors_of_the_daemon_are_told(world: World, monkeypatch: pytest.MonkeyP
 
 def test_requests_survive_their_journey(world: World) -> None:
     listed = [managed("config/a", "é\0", "web"), managed("s/x", "1", reloads=["db"], sensitive=True)]
-    sent = request(world, DEFINITION, listed, directories=(DataDirectory("/x", 1, 2, 0o750),), holder="anna")
+    wanted = (certificate(reloads=["web"]), issue(certificate("é", dest="b"), NOW))
+    sent = request(world, DEFINITION, listed, directories=(DataDirectory("/x", 1, 2, 0o750),), holder="anna", certificates=wanted, now=NOW)
     assert Request.from_dict(json.loads(json.dumps(sent.to_dict()))) == sent

@@ -242,3 +242,14 @@ def test_a_failing_apt_is_told_in_its_own_words() -> None:
     with pytest.raises(_apt.AptError, match="Unable to locate package nope"):
         _apt.install(run, ["nope"])
     assert calls[-1][-2:] == ["--", "nope"]
+
+
+def test_whether_an_etcd_member_lives_here(tmp_path: Path) -> None:
+    data, settings = tmp_path / "etcd", tmp_path / "etcd.yml"
+    assert _machine.etcd(str(data), str(settings)) == ""
+    (data / "data/member").mkdir(parents=True)
+    assert _machine.etcd(str(data), str(settings)) == "member"
+    settings.write_text("name: db2\ninitial-cluster-state: existing\n")
+    assert _machine.etcd(str(data), str(settings)) == "joining"
+    settings.write_text("name: db2\ninitial-cluster-state: new\n")
+    assert _machine.etcd(str(data), str(settings)) == "member"

@@ -39,6 +39,7 @@ def test_a_patch_applied_twice_changes_nothing_more(current, patch):
 
 
 STATE = {
+    "in_recovery": False,
     "file": {"work_mem": "64", "jit": "False", "shared_buffers": "256MB", "log_temp_files": "lots"},
     "errors": {"log_temp_files": "invalid value"},
     "pending": {"shared_buffers": "128MB", "max_connections": "100"},
@@ -56,7 +57,17 @@ def test_dropped_changed_and_unreadable_parameters_are_named():
 
 def test_a_parameter_that_waits_for_a_restart_is_not_refused():
     assert refused({"shared_buffers": "256MB"}, STATE) == []
-    assert pending_restart(STATE) == {
+    assert pending_restart({}, STATE) == {
         "max_connections": {"running": "100", "configured": "(default)"},
         "shared_buffers": {"running": "128MB", "configured": "256MB"},
     }
+
+
+def test_what_a_standby_keeps_as_high_as_its_primary_waits_and_is_not_refused():
+    """Patroni starts a standby with the primary's value where the configured one is lower: it would not start otherwise."""
+    standby = {"in_recovery": True, "file": {"max_connections": "100", "work_mem": "64"}, "errors": {}, "pending": {}}
+    assert refused({"max_connections": 60}, standby) == []
+    assert pending_restart({"max_connections": 60}, standby) == {"max_connections": {"running": "100", "configured": "60"}}
+    assert refused({"max_connections": 200}, standby) == ["max_connections: asked for 200, Patroni wrote '100'"]
+    assert refused({"work_mem": "32"}, standby) == ["work_mem: asked for '32', Patroni wrote '64'"]
+    assert refused({"max_connections": 60}, {**standby, "in_recovery": False}) == ["max_connections: asked for 60, Patroni wrote '100'"]

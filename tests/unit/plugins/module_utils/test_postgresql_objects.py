@@ -114,6 +114,11 @@ def test_converged_needs_nothing():
     assert texts(CONVERGED) == []
 
 
+def test_patroni_s_own_role_may_connect_for_a_rewind():
+    """Without it a former primary is up and never follows again, and nothing but Patroni's log says so."""
+    assert texts({**CONVERGED, "rewind": True}) == ["let rewind connect to postgres"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [

@@ -12,12 +12,16 @@ import pytest
 import yaml
 
 from ansible_collections.berth.odoo.plugins.action.preflight import read_specifications
-from ansible_collections.berth.odoo.plugins.module_utils import _preflight, _validate
+from ansible_collections.berth.odoo.plugins.module_utils import _authority, _preflight, _validate
 from ansible_collections.berth.odoo.plugins.module_utils._preflight import Host, Report, Rules
 
 COLLECTION = Path(__file__).parents[4]
 SPECIFICATIONS = read_specifications(COLLECTION / "roles")
 TIERS = {tier: ["vm1"] for tier in _validate.REQUIRED_TIERS}
+
+NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
+DAY = 86400
+CERTIFICATE, KEY = _authority.create("berth.odoo test", 3650, NOW)
 
 FACTS: dict[str, Any] = {
     "os": {"id": "debian", "version_id": "13", "pretty_name": "Debian GNU/Linux 13 (trixie)"},
@@ -38,6 +42,7 @@ FACTS: dict[str, Any] = {
 VARIABLES: dict[str, Any] = {
     "odoo_instances": {"main": {"domains": ["odoo.example.com"], "database": "main", "users": 10}},
     "odoo_instance_secrets": {"main": {key: f"{key}-abcdefghijklmnop" for key in _validate.INSTANCE_SECRETS}},
+    "platform_authority": {"certificate": CERTIFICATE, "key": KEY},
 }
 
 
@@ -47,7 +52,7 @@ def host(variables: dict[str, Any] | None = None, facts: dict[str, Any] | None =
 
 
 def examine(hosts: dict[str, Host] | None = None, tiers: dict[str, list[str]] | None = None, **rules: Any) -> Report:
-    return _preflight.examine(hosts or {"vm1": host()}, tiers or TIERS, SPECIFICATIONS, Rules(**rules))
+    return _preflight.examine(hosts or {"vm1": host()}, tiers or TIERS, SPECIFICATIONS, Rules(**rules), NOW)
 
 
 def subjects(report: Report) -> list[str]:
@@ -126,6 +131,64 @@ def test_what_cannot_be_rendered_is_said_once() -> None:
     assert subjects(report) == ["odoo_instance_secrets", "traefik_certificates"]
 
 
+OTHER, OTHER_KEY = _authority.create("berth.odoo other", 3650, NOW)
+EXPIRED = dict(zip(("certificate", "key"), _authority.create("old", 10, NOW - 11 * DAY), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("authority", "subject", "found"),
+    [
+        ("canary", "platform_authority", "a text, not shown because it may be a secret"),
+        ({"certificate": CERTIFICATE}, "platform_authority.key", "nothing"),
+        ({"certificate": CERTIFICATE, "key": KEY, "keyy": "canary"}, "platform_authority.keyy", "a key that nothing reads"),
+        ({"certificate": CERTIFICATE, "key": 48151623421234567890}, "platform_authority.key", "a whole number, not shown"),
+        ({"certificate": "canary", "key": KEY}, "platform_authority.certificate", "no certificate that can be read (not shown)"),
+        ({"certificate": CERTIFICATE, "key": "canary"}, "platform_authority.key", "no private key that can be read (not shown)"),
+        ({"certificate": KEY, "key": CERTIFICATE}, "platform_authority.certificate", "no certificate that can be read (not shown)"),
+        ({"certificate": CERTIFICATE, "key": OTHER_KEY}, "platform_authority.key", "the key of another certificate (not shown)"),
+        (EXPIRED, "platform_authority.certificate", "'CN=old', expired on 2027-01-14T08:00:00Z"),
+    ],
+)
+def test_an_authority_that_cannot_sign_is_refused_and_not_shown(authority: Any, subject: str, found: str) -> None:
+    report = examine({"vm1": host({"platform_authority": authority})})
+    assert [(problem.subject, problem.hosts) for problem in report.problems] == [(subject, ("vm1",))]
+    assert report.problems[0].found.startswith(found)
+    text = "\n".join([*_validate.format_problems(report.problems, ["vm1"]), *report.notes])
+    secrets = [line for key in (KEY, OTHER_KEY, EXPIRED["key"]) for line in key.splitlines()[1:-1]]
+    assert [secret for secret in ("canary", "48151623421234567890", *secrets) if secret in text] == []
+
+
+def test_a_missing_authority_says_how_to_add_it() -> None:
+    (problem,) = examine({"vm1": host({"platform_authority": None})}).problems
+    assert (problem.subject, problem.found, problem.remedy) == ("platform_authority", "nothing", _authority.ADD)
+    assert "secrets_only=platform_authority" in problem.remedy
+    nothing = {"platform_authority": None, "odoo_instance_secrets": None}
+    remedies = {problem.subject: problem.remedy for problem in examine({"vm1": host(nothing)}).problems}
+    assert remedies["platform_authority"] == remedies["odoo_instance_secrets.main.db_password"], "one command makes both"
+
+
+def test_an_authority_is_needed_where_there_is_a_database_and_judged_where_it_is_set() -> None:
+    tiers = {**TIERS, "database": []}
+    assert subjects(examine({"vm1": host({"platform_authority": None})}, tiers)) == ["group database"]
+    assert subjects(examine({"vm1": host({"platform_authority": "x"})}, tiers)) == ["group database", "platform_authority"]
+
+
+def test_an_authority_that_ends_soon_is_worth_a_note() -> None:
+    def report(days: int) -> Report:
+        certificate, key = _authority.create("short", days, NOW)
+        return examine({"vm1": host({"platform_authority": {"certificate": certificate, "key": key}})})
+
+    assert (report(181).problems, report(181).notes) == ([], [])
+    assert report(170).problems == []
+    assert report(170).notes[0].startswith("vm1: platform_authority expires on 2027-07-04T08:00:00Z; ")
+
+
+def test_without_cryptography_one_problem_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_authority, "LIBRARY_ERROR", "no module")
+    (problem,) = examine({"vm1": host(), "vm2": host()}).problems
+    assert problem.found == "no Python package cryptography"
+
+
 def test_a_certificate_is_looked_for_among_traefiks() -> None:
     instances = {"main": {**VARIABLES["odoo_instances"]["main"], "certificate": "main"}}
     assert subjects(examine({"vm1": host({"odoo_instances": instances})})) == ["odoo_instances.main.certificate"]
@@ -151,7 +214,7 @@ def test_a_port_moves_with_its_variable() -> None:
 
 def test_a_host_outside_of_the_limit_counts_like_its_fellow() -> None:
     """Else a limited run would plan fewer connections, and PostgreSQL would have to restart."""
-    tiers = {**TIERS, "app": ["vm1", "vm2"]}
+    tiers = {**TIERS, **{tier: ["vm1", "vm2"] for tier in ("edge", "app", "cache")}}
     both = examine({"vm1": host(), "vm2": host()}, tiers)
     limited = examine({"vm1": host(), "vm2": host(failure="unreachable: timed out", limited=True)}, tiers)
     assert limited.problems == []
@@ -160,7 +223,7 @@ def test_a_host_outside_of_the_limit_counts_like_its_fellow() -> None:
 
 
 def test_a_tier_of_an_unknown_host_is_refused() -> None:
-    assert subjects(examine(tiers={**TIERS, "edge": ["vm9"]})) == ["preflight_tier_hosts.edge"]
+    assert subjects(examine(tiers={**TIERS, "witness": ["vm8", "vm9"]})) == ["preflight_tier_hosts.witness"] * 2
 
 
 def test_an_undisciplined_clock_is_a_note_except_in_a_container() -> None:
@@ -232,3 +295,23 @@ def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
     assert all(f'"{name}"' in text for name in overrides)
     assert overrides <= known
     assert {f"odoo_{key}" for key in ("web_workers", "cron_workers", "web_memory_mb", "websocket_memory_mb", "cron_memory_mb")} <= known
+
+
+@pytest.mark.parametrize(
+    ("states", "sponsors"),
+    [
+        (("", "", ""), ("", "", "")),  # a new cluster: all begin together
+        (("member", "member", "member"), ("", "", "")),
+        (("member", "", "joining"), ("", "vm1", "vm1")),
+        (("", "member", "member"), ("vm2", "", "")),  # a blank machine in the place of a dead one
+    ],
+)
+def test_who_lets_an_etcd_member_join(states: tuple[str, ...], sponsors: tuple[str, ...]) -> None:
+    names = ("vm1", "vm2", "vm3")
+    report = examine(
+        {name: host(facts={"etcd": state}) for name, state in zip(names, states, strict=True)}, {**TIERS, "database": ["vm1", "vm2", "vm3"]}
+    )
+    assert report.problems == []
+    assert tuple(report.plan[name]["etcd"]["sponsor"] for name in names) == sponsors
+    assert [report.plan[name]["etcd"]["has_data"] for name in names] == [bool(state) for state in states]
+    assert any("joins the cluster of" in note for note in report.notes) == any(sponsors)

@@ -79,7 +79,19 @@ def test_a_silent_or_empty_host_is_a_problem() -> None:
                     {"name": "vm2", "role": "replica", "state": "start failed"},
                 ]
             },
-            ["PostgreSQL: member vm2 is start failed"],
+            [
+                "PostgreSQL: member vm2 is start failed",
+                "PostgreSQL: no synchronous standby, so a failover now would lose what was acknowledged last",
+            ],
+        ),
+        (
+            {
+                "members": [
+                    {"name": "vm1", "role": "leader", "state": "running"},
+                    {"name": "vm2", "role": "quorum_standby", "state": "streaming"},
+                ]
+            },
+            [],
         ),
         ({"error": "Patroni did not answer in 3 s"}, ["PostgreSQL: Patroni did not answer in 3 s"]),
     ],

@@ -402,26 +402,42 @@ def test_a_small_and_a_large_topology_pass() -> None:
 def test_even_quorum_empty_group_and_unknown_tier_are_refused() -> None:
     tiers = {"edge": ["a"], "app": [], "database": ["a", "b"], "cache": ["a"], "databse": ["a"]}
     problems = list(_validate.check_topology(tiers))
-    assert subjects(problems) == ["preflight_tier_hosts", "group app", "group database"]
+    assert subjects(problems) == ["preflight_tier_hosts", "group app", "groups database and witness"]
     assert problems[0].expected == "database?"
     assert "2 etcd members (a, b)" in problems[2].found
+    assert "group witness" in problems[2].remedy
+    assert "go on with 1" in problems[2].remedy
 
 
 def test_a_witness_makes_two_database_hosts_odd() -> None:
-    tiers = {**{tier: ["a"] for tier in _validate.REQUIRED_TIERS}, "database": ["a", "b"]}
-    assert not list(_validate.check_topology(tiers, ["a", "b", "witness"]))
+    tiers = {**{tier: ["a"] for tier in _validate.REQUIRED_TIERS}, "database": ["a", "b"], "witness": ["w"]}
+    assert not list(_validate.check_topology(tiers))
 
 
-def test_peers_are_the_published_addresses_of_others() -> None:
-    tiers = {"app": ["app1", "db1"], "database": ["db1", "db2"], "cache": ["app1"]}
-    addresses = {
-        ("db1", "postgresql_publish_address"): "10.0.0.1",
-        ("db2", "postgresql_publish_address"): "::",
-        ("app1", "redis_publish_address"): "10.0.0.9",
+@pytest.mark.parametrize("tier", ["edge", "cache"])
+def test_an_edge_or_a_cache_away_from_odoo_is_refused(tier: str) -> None:
+    tiers = {**{name: ["a"] for name in _validate.REQUIRED_TIERS}, tier: ["a", "b"]}
+    (problem,) = _validate.check_topology(tiers)
+    assert problem.subject == f"groups {tier} and app"
+    assert "(b)" in problem.found
+
+
+def test_one_host_has_no_peers() -> None:
+    assert _validate.peers_of("vm1", {tier: ["vm1"] for tier in _validate.REQUIRED_TIERS}, lambda host, name: None) == []
+
+
+def test_peers_are_reached_at_the_platform_s_addresses() -> None:
+    tiers = {"app": ["app1"], "database": ["db1", "db2"], "witness": ["w1"], "cache": ["app1"]}
+    given = {("db1", "host_address"): "10.0.0.1", ("db1", "ansible_host"): "203.0.113.1", ("db2", "ansible_host"): "10.0.0.2"}
+    variable = lambda host, name: given.get((host, name))  # noqa: E731
+    assert {(peer["address"], peer["port"]) for peer in _validate.peers_of("app1", tiers, variable)} == {
+        *(("10.0.0.1", 5432), ("10.0.0.1", 8008), ("10.0.0.2", 5432), ("10.0.0.2", 8008)),
     }
-    variable = lambda host, name: addresses.get((host, name))  # noqa: E731
-    assert _validate.peers_of("app1", tiers, variable) == [{"name": "db1", "address": "10.0.0.1", "port": 5432}]
-    assert _validate.peers_of("db1", tiers, variable) == [{"name": "app1", "address": "10.0.0.9", "port": 6379}]
+    assert {(peer["name"], peer["port"]) for peer in _validate.peers_of("db2", tiers, variable)} == {
+        *(("db1", port) for port in (5432, 8008, 2379, 2380)),
+        *(("w1", port) for port in (2379, 2380)),
+    }
+    assert _validate.peers_of("w1", tiers, variable)[0] == {"name": "db1", "address": "10.0.0.1", "port": 2380}
 
 
 # -- machines

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.berth.odoo.plugins.module_utils._wiring import wire
+from ansible_collections.berth.odoo.plugins.module_utils._wiring import topology, voters, wire
 
 INSTANCES = {
     "main": {"database": "main", "domains": ["odoo.example.com"], "certificate": "main"},
@@ -37,3 +37,53 @@ def test_each_tier_gets_its_own_list() -> None:
 def test_an_instance_without_secrets_is_an_error() -> None:
     with pytest.raises(KeyError):
         wire(INSTANCES, {"main": SECRETS["main"]})
+
+
+ADDRESSES = {name: f"10.0.0.{number}" for number, name in enumerate(("app1", "db1", "db2", "db3", "w1"), 1)}
+
+
+def test_one_host_publishes_nothing_and_uses_names() -> None:
+    alone = topology({tier: ["vm1"] for tier in ("edge", "app", "database", "cache")}, {"vm1": "vm1"})["vm1"]
+    assert alone["etcd_members"] == alone["postgresql_members"] == {}
+    assert alone["etcd_publish_address"] == alone["postgresql_publish_address"] == ""
+    assert alone["postgresql_etcd_hosts"] == ["etcd:2379"]
+    assert alone["postgresql_client_networks"] == []
+    assert alone["postgresql_hosts"] == {}
+    assert alone["haproxy_members"] == {"vm1": "postgresql"}
+    assert set(alone["images_names"]) == {"odoo", "pgbouncer", "haproxy", "redis", "postgresql", "etcd", "traefik"}
+
+
+def test_three_members_and_an_application_host() -> None:
+    tiers = {"edge": ["app1"], "app": ["app1"], "cache": ["app1"], "database": ["db1", "db2", "db3"]}
+    found = topology(tiers, ADDRESSES)
+    members = {name: ADDRESSES[name] for name in ("db1", "db2", "db3")}
+    assert found["db2"]["etcd_members"] == found["db2"]["postgresql_members"] == members
+    assert found["db2"]["etcd_publish_address"] == found["db2"]["postgresql_publish_address"] == "10.0.0.3"
+    assert found["db2"]["postgresql_etcd_hosts"] == ["db1-etcd:2379", "db2-etcd:2379", "db3-etcd:2379"]
+    assert found["db2"]["postgresql_hosts"] == {name: ADDRESSES[name[:3]] for name in ("db1", "db3", "db1-etcd", "db3-etcd")}
+    assert found["db2"]["postgresql_client_networks"] == ["10.0.0.1/32"]
+    assert found["db2"]["images_names"] == ["postgresql", "etcd"]
+    assert found["app1"]["etcd_publish_address"] == found["app1"]["postgresql_publish_address"] == ""
+    assert found["app1"]["haproxy_members"] == members
+    assert "postgresql" not in found["app1"]["images_names"]
+
+
+def test_a_database_on_a_host_of_its_own_is_published_and_its_etcd_is_not() -> None:
+    found = topology({"app": ["app1"], "database": ["db1"]}, ADDRESSES)["db1"]
+    assert (found["postgresql_publish_address"], found["etcd_publish_address"]) == ("10.0.0.2", "")
+    assert found["postgresql_etcd_hosts"] == ["etcd:2379"]
+
+
+def test_a_witness_votes_and_holds_no_data() -> None:
+    tiers = {"app": ["app1"], "database": ["db1", "db2"], "witness": ["w1"]}
+    assert voters(tiers) == ["db1", "db2", "w1"]
+    found = topology(tiers, ADDRESSES)
+    assert list(found["w1"]["etcd_members"]) == ["db1", "db2", "w1"]
+    assert list(found["db1"]["postgresql_members"]) == ["db1", "db2"]
+    assert found["w1"]["images_names"] == ["etcd"]
+    assert found["w1"]["postgresql_publish_address"] == ""
+
+
+def test_a_member_on_the_application_s_own_host_is_next_door() -> None:
+    found = topology({"app": ["db1"], "database": ["db1", "db2", "db3"]}, ADDRESSES)["db1"]
+    assert found["haproxy_members"] == {"db1": "postgresql", "db2": "10.0.0.3", "db3": "10.0.0.4"}

@@ -1,0 +1,83 @@
+# Copyright (c) 2026 berth.odoo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filter C(berth.odoo.topology): who reaches whom, and where."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: topology
+short_description: Turn the groups of an inventory into the addresses that the roles take
+version_added: 0.1.0
+author: berth.odoo contributors (@berth-odoo)
+description:
+  - Takes the inventory's groups and returns, for each host, the members, addresses and images that its roles expect.
+  - The address of a host is its variable C(host_address), else C(ansible_host), else its name.
+positional: hostvars
+options:
+  _input:
+    description: Groups and their hosts. C(database), C(witness), C(app), C(cache) and C(edge) count.
+    type: dict
+    required: true
+  hostvars:
+    description: Variables of all hosts.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Hand etcd its members
+  ansible.builtin.include_role:
+    name: berth.odoo.etcd
+  vars:
+    etcd_members: "{{ (groups | berth.odoo.topology(hostvars))[inventory_hostname].etcd_members }}"
+"""
+
+RETURN = r"""
+_value:
+  description: By host, variables of the roles C(images), C(etcd), C(postgresql), C(haproxy) and C(drill).
+  type: dict
+"""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils._wiring import IMAGES
+from ..module_utils._wiring import topology as compute
+
+
+def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Look the addresses up and call the pure function."""
+    tiers = {tier: [str(name) for name in groups.get(tier) or []] for tier in IMAGES}
+    hosts = {name for names in tiers.values() for name in names}
+    addresses = {}
+    for host in hosts:
+        variables = hostvars[host]
+        address = str(variables.get("host_address") or variables.get("ansible_host") or host)
+        # Docker publishes on an address, and PostgreSQL lets addresses in. Alone, a host needs none.
+        if len(hosts) > 1 and not _is_address(address):
+            raise AnsibleFilterError(
+                f"host {host}: its address is {address!r}, expected an IPv4 address at which the other hosts reach it. "
+                f"Type in host_vars/{host}.yml: host_address: 10.0.0.11"
+            )
+        addresses[host] = address
+    return compute(tiers, addresses)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return name and function."""
+        return {"topology": topology}

@@ -1,0 +1,68 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drills on a lab with several database hosts, and what they leave as evidence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, wait_for
+from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
+
+CLUSTER = "berth"
+EVIDENCE = "/var/lib/berth/evidence"
+MEMBERS = ("db1", "db2", "db3")
+POSTGRESQL = "docker ps -q --filter label=com.docker.compose.project=postgresql"
+
+
+def failover_lab(name: str) -> Lab:
+    """A lab of inventories/ha with the settings of the failover tests."""
+    return Lab(name, (REPOSITORY / "inventories/ha", REPOSITORY / ".cache/lab" / name / "inventory", REPOSITORY / "tests/ha/inventory"))
+
+
+def cluster(lab: Lab) -> list[dict[str, Any]]:
+    """The members as Patroni lists them, from whichever host answers."""
+    failure: Exception | None = None
+    for name in MEMBERS:
+        try:
+            found: list[dict[str, Any]] = json.loads(lab.hosts[name].run(f"docker exec $({POSTGRESQL}) patronictl list --format json"))
+            return found
+        except (AssertionError, OSError, ValueError) as error:
+            failure = error
+    raise AssertionError(f"no member says how the cluster is: {failure}")
+
+
+def leader(lab: Lab) -> str:
+    """Name of the member that leads."""
+    [found] = [member["Member"] for member in cluster(lab) if member["Role"] == "Leader"]
+    return str(found)
+
+
+def wait_until_fit(lab: Lab, seconds: float = 180) -> None:
+    """Wait until every member is there and follows, one of them synchronously."""
+
+    def probe() -> bool:
+        members = cluster(lab)
+        states = sorted((member["Role"] == "Leader", member["State"]) for member in members)
+        assert states == [(False, "streaming"), (False, "streaming"), (True, "running")], members
+        assert any(member["Role"] in ("Sync Standby", "Quorum Standby") for member in members), members
+        return True
+
+    wait_for("a fit cluster", probe, seconds=seconds, interval=1)
+
+
+def evidence(host: Host) -> dict[str, dict[str, Any]]:
+    """Every record of a drill on a host by the name of its file."""
+    names = host.run(f"ls {EVIDENCE} 2>/dev/null || true").split()
+    return {name: json.loads(host.run(f"cat {EVIDENCE}/{name}")) for name in names}
+
+
+def drill(play: Player, fault: str, **variables: Any) -> tuple[Run, dict[str, Any] | None]:
+    """Run playbooks/drill_failover.yml; return the run and its evidence, None when it came to none."""
+    host = play.lab.hosts["app1"]
+    before = set(host.run(f"ls {EVIDENCE} 2>/dev/null || true").split())
+    run = play("playbooks/drill_failover.yml", variables={"drill_fault": fault, "confirm": CLUSTER, **variables})
+    new = {name: record for name, record in evidence(host).items() if name not in before}
+    return run, next(iter(new.values()), None)
