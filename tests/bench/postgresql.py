@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -34,8 +35,8 @@ DIRECTORY = "/var/lib/berth/bench-postgresql"
 DATA = "/var/lib/postgresql/17"
 ORDER = ("tuned", "default", "default", "tuned", "default", "tuned", "tuned", "default")
 POSTGRESQL_UID, ODOO_UID = 45432, 48069
-# What belongs to the place of the demo's server and not to its tuning.
-PLACE = ("cluster_name", "hba_file", "ident_file", "listen_addresses", "port", "unix_socket_directories")
+# What belongs to the place of the demo's server and not to its tuning: names, and certificates that are not in the copy.
+PLACE = "^(cluster_name|hba_file|ident_file|listen_addresses|port|unix_socket_directories|ssl.*)$"
 # Name, arguments of pgbench, part of the transactions that are logged.
 PGBENCH = (
     ("select", "--builtin=select-only", 0.05),
@@ -226,10 +227,9 @@ ANALYZE;
 def clusters(host: Host) -> Iterator[dict[str, Cluster]]:
     """Both scratch clusters, removed afterwards."""
     server = host.container("postgresql/postgresql")
-    places = ", ".join(f"'{name}'" for name in PLACE)
     answer = host.run(
-        f"docker exec -i {server.id} psql -h /run/postgresql -U postgres -XAtq postgres",
-        stdin=f"SELECT json_object_agg(name, setting) FROM pg_file_settings WHERE applied AND name NOT IN ({places})",  # noqa: S608 - constants
+        f"docker exec -i {server.id} psql -h /run/postgresql -U postgres -XAtq -v place={shlex.quote(PLACE)} postgres",
+        stdin="SELECT json_object_agg(name, setting) FROM pg_file_settings WHERE applied AND name !~ :'place'",
     )
     settings = {"tuned": json.loads(answer), "default": {}}
     found = {name: Cluster(host, name) for name in settings}
