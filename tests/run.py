@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.prefix, "bin")
 LOGS = ROOT / ".cache/test"
+TAIL = 40  # last lines of a failed step's log that the summary repeats
 
 # In the order they run: what everything else stands on first.
 SCENARIOS = ("default", "compose_project", "roles", "ha")
@@ -47,7 +49,8 @@ class Step:
         argv: the command.
         timeout: seconds; then its whole process group is stopped and the step has failed.
         cwd: where it runs.
-        lab: name of the lab it uses; it is searched for the cause when the step fails, and destroyed in any case.
+        lab: name of the lab it uses; what an earlier run left of it is destroyed before the step, and the lab after it in any case. It is
+            searched for the cause when the step fails.
     """
 
     name: str
@@ -167,7 +170,7 @@ class Runner:
         self._printing = threading.Lock()
 
     def run(self, stage: str, step: Step, *, beside_others: bool) -> Result:
-        """Run a step, and search and remove its lab.
+        """Run a step from nothing, and search and remove its lab.
 
         Args:
             stage: its stage.
@@ -178,7 +181,8 @@ class Runner:
         self._say(f"=== {now()} {stage}:{step.name}")
         problem = INTERRUPTED
         try:
-            problem = self._execute(stage, step, echo=not beside_others)
+            problem = self._remove_lab(stage, step.lab) if step.lab else ""
+            problem = problem or self._execute(stage, step, echo=not beside_others)
         finally:
             if step.lab:
                 problem = self._leave_lab(stage, step.lab, problem)
@@ -195,9 +199,15 @@ class Runner:
     def _leave_lab(self, stage: str, lab: str, problem: str) -> str:
         if problem not in ("", INTERRUPTED):
             self._execute(stage, Step(f"{lab}-diagnosis", (str(ROOT / "tools/diagnose"), lab), timeout=90), echo=True)
+        left = self._remove_lab(stage, lab)
+        return problem or left
+
+    def _remove_lab(self, stage: str, lab: str) -> str:
+        # Molecule keeps in here whether it has created the lab; --destroy=never leaves that note standing.
+        shutil.rmtree(molecule_state(lab), ignore_errors=True)
         argv = (sys.executable, "-m", "berth_lab", "--project", str(ROOT), "destroy", lab)
         left = self._execute(stage, Step(f"{lab}-destroy", argv, timeout=180, cwd=ROOT / "molecule/shared"), echo=True)
-        return problem or (f"its lab was not removed: {left}" if left else "")
+        return f"its lab was not removed: {left}" if left else ""
 
     def _execute(self, stage: str, step: Step, *, echo: bool) -> str:
         """Run one command, its output into its log; return what went wrong, "" when nothing did."""
@@ -206,6 +216,9 @@ class Runner:
             "PYTHONPATH": str(ROOT / ".cache/collections"),
             "PYTHONUNBUFFERED": "1",
         }
+        if step.lab:
+            # Its default is below HOME and named after the checkout's last directory: another checkout of that name would be believed.
+            environment["MOLECULE_EPHEMERAL_DIRECTORY"] = str(molecule_state(step.lab))
         expired = threading.Event()
         process = subprocess.Popen(
             step.argv,
@@ -252,6 +265,11 @@ def log_file(stage: str, step: Step) -> Path:
     return LOGS / f"{stage}-{step.name}.log"
 
 
+def molecule_state(lab: str) -> Path:
+    """Where Molecule keeps its notes about a scenario of this checkout."""
+    return ROOT / ".cache/molecule" / lab
+
+
 def stop(process: subprocess.Popen[str]) -> None:
     """End a process group: politely, then not. Also when its leader has ended and left something behind."""
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -267,6 +285,11 @@ def summary(results: list[Result]) -> str:
     lines = ["", f"{'stage':<12} {'step':<18} {'seconds':>8}  result"]
     lines += [f"{r.stage:<12} {r.step.name:<18} {r.seconds:8.1f}  {r.problem or 'ok'}" for r in results]
     failed = [r for r in results if r.problem]
+    for r in failed:
+        log = log_file(r.stage, r.step)
+        tail = log.read_text(encoding="utf-8").splitlines()[-TAIL:] if log.exists() else []
+        lines += ["", f"--- the end of {r.stage}:{r.step.name}", *tail]
+    lines += [""] if failed else []
     lines += [f"FAILED {r.stage}:{r.step.name}: {r.problem}; log: {LOGS.relative_to(ROOT)}/{r.stage}-{r.step.name}.log" for r in failed]
     lines += ["", f"{len(results) - len(failed)} passed, {len(failed)} failed"]
     return "\n".join(lines)

@@ -43,7 +43,7 @@ def test_a_failure_does_not_keep_later_steps_from_running(
     assert out.splitlines()[-1] == "1 passed, 1 failed"
     assert "FAILED one:bad: exit code 3; log: logs/one-bad.log" in out
     assert (tmp_path / "logs/one-bad.log").read_text() == "why it failed\n"
-    assert out.index("why it failed") < out.index("fine")
+    assert out.index("why it failed") < out.index("fine") < out.index("--- the end of one:bad\nwhy it failed\n")
 
 
 def test_a_step_that_hangs_is_stopped_with_its_children(
@@ -77,10 +77,16 @@ def test_a_lab_is_removed_after_success_failure_and_interruption(
     diagnose.parent.mkdir()
     diagnose.write_text("#!/bin/sh\necho diagnosing $1\n")
     diagnose.chmod(0o755)
+    stale = tmp_path / ".cache/molecule/green/state.yml"
+    believed = f"import os, pathlib; assert os.environ['MOLECULE_EPHEMERAL_DIRECTORY'] == {str(stale.parent)!r}; "
+    believed += f"assert not pathlib.Path({str(stale)!r}).exists(); "
     for code, expected in (("", "1 passed, 0 failed"), ("raise SystemExit(1)", "0 passed, 1 failed")):
-        steps["one"] = [dataclasses.replace(python("a", code), lab="green")]
+        stale.parent.mkdir(parents=True)
+        stale.write_text("created: true")
+        steps["one"] = [dataclasses.replace(python("a", f"{believed}print('runs'); {code}"), lab="green")]
         out = main(monkeypatch, capsys)[1]
-        assert "argv ['destroy', 'green']" in out
+        assert out.index("argv ['destroy', 'green']") < out.index("runs\n") < out.rindex("argv ['destroy', 'green']")
+        assert not stale.parent.exists()
         assert ("diagnosing green" in out) == bool(code)
         assert out.splitlines()[-1] == expected
     steps["one"] = [
