@@ -87,7 +87,7 @@ INPUTS = {
         "odoo_db_password": AWKWARD + ":",
         "odoo_admin_password": AWKWARD,
         "odoo_web_workers": 3,
-        "odoo_extra_settings": {"limit_time_real": 300, "server_wide_modules": ["base", "web", "rpc"]},
+        "odoo_extra_settings": {"limit_time_real": 300, "log_handler": [":INFO", "werkzeug:WARNING"]},
     },
     "traefik": {
         "traefik_image": "sha256:1d",
