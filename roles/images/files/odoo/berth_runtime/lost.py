@@ -125,7 +125,7 @@ def verdict(commit: Commit, spent: float, wait: float, allowed: float) -> str:
     if commit is Commit.SENT:
         return "The database was lost while this was being saved. It may have been saved or not: reload and look before you do it again."
     if commit is Commit.DONE:
-        return "This was saved, but the database was lost before the answer. Reload to see it; do not do it again."
+        return "The database was lost after this was saved, or a part of it. Reload and look before you do it again."
     if spent + wait > allowed:
         return "The database cannot be reached and nothing was saved. Please do it again in a minute."
     return ""

@@ -143,7 +143,8 @@ def rewind(request: Any, arrived: dict[str, Any]) -> str:
     request.future_response = http.FutureResponse()
     request.dispatcher = http._dispatchers["http"](request)
     request.registry = request.env = None
-    threading.current_thread().url = httprequest.url
+    thread: Any = threading.current_thread()
+    thread.url = httprequest.url
     request.session, request.db = request._get_session_and_dbname()
     return ""
 
