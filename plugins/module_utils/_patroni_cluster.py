@@ -366,6 +366,39 @@ def check_reinitialize(cluster: Mapping[str, Any], member: str, confirm: str | N
     return bool(named["state"] != "creating replica")
 
 
+def check_remove(cluster: Mapping[str, Any], member: str, confirm: str | None) -> bool:
+    """Return whether a member is still there to be removed.
+
+    Raises:
+        Refused: It leads, nobody leads, what would be left has no standby that confirms commits, or it was not confirmed.
+    """
+    need_dcs(cluster)
+    name = cluster["cluster_name"]
+    if cluster["leader"] == member:
+        others = " or ".join(other["name"] for other in cluster["members"] if other["name"] != member)
+        advice = (
+            f"Hand over first: berth.odoo.switchover -e target={others}"
+            if others
+            else "It is the only member: there is nobody to hand over to"
+        )
+        raise Refused(f"{member} leads {name}. {advice}")
+    if not cluster["leader"]:
+        raise Refused(f"{name} has no leader, and {member} may be the one that has everything")
+    if confirm != member:
+        given = f"is {confirm!r}" if confirm else "is not set"
+        raise Refused(f"this takes {member} out of {name} for good. confirm {given}; type: confirm={member}")
+    left = [other for other in cluster["members"] if other["name"] not in (member, cluster["leader"])]
+    if left and cluster["synchronous_mode"] in _SYNCHRONOUS_MODES and all(_unfit(cluster, other) for other in left):
+        reasons = "; ".join(f"{other['name']} {', '.join(_unfit(cluster, other))}" for other in left)
+        raise Refused(f"without {member} nobody could take over from {cluster['leader']}: {reasons}. Repair that first")
+    return any(other["name"] == member for other in cluster["members"])
+
+
+def slot_name(member: str) -> str:
+    """Return the name of a member's replication slot, as Patroni makes it (dcs/__init__.py, slot_name_from_member_name)."""
+    return re.sub(r"[^a-z0-9_]", lambda found: "_" if found[0] in "-." else f"u{ord(found[0]):04d}", member.lower())[:63]
+
+
 def restart_in_place(cluster: Mapping[str, Any]) -> str:
     """Return why a restart of the leader cannot be spared by a switchover, nothing when it can."""
     leader = _leader(cluster)
