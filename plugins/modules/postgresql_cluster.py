@@ -161,7 +161,7 @@ from ..module_utils._patroni_cluster import (
     switchover_target,
     unsettled,
 )
-from ..module_utils._psql import PsqlError, find_container, literal, psql
+from ..module_utils._psql import PsqlError, find_container, psql
 
 INTERVAL = 0.5
 GAP_INTERVAL = 0.05
@@ -215,8 +215,8 @@ class Session:
 
     def has_slot(self, member: str) -> bool:
         """Return whether the PostgreSQL of this host keeps WAL for a member."""
-        query = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = {literal(slot_name(member))};"
-        return psql(self.client, self.container, query) != [0]
+        [slots] = psql(self.client, self.container, "SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots;")
+        return slot_name(member) in slots
 
     def api(self, member: str) -> PatroniApi:
         """Return the REST API of a member."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Generator
 
@@ -18,21 +19,20 @@ from ansible_collections.berth.odoo.tests.support.lab import Host, Lab, wait_for
 
 UNIT = "berth-test-writer"
 DIRECTORY = "/var/tmp/berth-test-writer"
-TABLE = "berth_test_writes"
 PSQL = "docker exec -i postgresql-postgresql-1 psql -h /run/postgresql -U postgres -d main -XAtq -v ON_ERROR_STOP=1"
 
 # Prints a line for each row when its COMMIT has been answered, and not before.
-WRITER = f"""
+WRITER = """
 import itertools, sys, time, psycopg
-run = f"{{sys.argv[1]}}-{{time.time():.6f}}"
+run = f"{sys.argv[1]}-{time.time():.6f}"
 with psycopg.connect("host=/run/postgresql user=postgres dbname=main connect_timeout=2", autocommit=True) as connection:
     for number in itertools.count():
         try:
-            connection.execute("INSERT INTO {TABLE} (id) VALUES (%s)", [f"{{run}}-{{number}}"])
+            connection.execute("INSERT INTO berth_test_writes (id) VALUES (%s)", [f"{run}-{number}"])
         except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedTable, psycopg.errors.DiskFull):
             time.sleep(0.1)
             continue
-        print(f"{{run}}-{{number}}", time.time(), flush=True)
+        print(f"{run}-{number}", time.time(), flush=True)
         time.sleep(0.03)
 """
 # The loop outlives containers that are made anew.
@@ -78,7 +78,7 @@ def primary(lab: Lab, hosts: list[str]) -> Host:
 def writers(lab: Lab, hosts: list[str]) -> Generator[Audit]:
     """Write on all hosts meanwhile; the audit is made at the end, when somebody accepts writes again."""
     audit = Audit()
-    sql(primary(lab, hosts), f"CREATE TABLE IF NOT EXISTS {TABLE} (id text PRIMARY KEY)")
+    sql(primary(lab, hosts), "CREATE TABLE IF NOT EXISTS berth_test_writes (id text PRIMARY KEY)")
     for name in hosts:
         host = lab.hosts[name]
         host.run(f"rm -rf {DIRECTORY}; mkdir {DIRECTORY}; cat > {DIRECTORY}/writer.py", stdin=WRITER)
@@ -97,10 +97,10 @@ def writers(lab: Lab, hosts: list[str]) -> Generator[Audit]:
             host.run(f"systemctl stop {UNIT}.service || true", check=False)
             found.update(_lines(host))
     moments = sorted([began, *(moment for moment in found.values() if began < moment < ended), ended])
-    kept = set(sql(wait_for("a primary", lambda: primary(lab, hosts), seconds=60), f"SELECT id FROM {TABLE}").splitlines())
+    kept = set(sql(wait_for("a primary", lambda: primary(lab, hosts), seconds=60), "SELECT id FROM berth_test_writes").splitlines())
     audit.acknowledged = len(found)
     audit.lost = sorted(set(found) - kept)
-    audit.gap = max(after - before for before, after in zip(moments, moments[1:], strict=False))
+    audit.gap = max(after - before for before, after in itertools.pairwise(moments))
 
 
 def _lines(host: Host) -> dict[str, float]:

@@ -397,7 +397,7 @@ def test_database_hosts_may_come_alone_and_not_with_half_of_odoo() -> None:
     assert not list(_validate.check_topology({"database": ["db1"]}))
     missing = [problem.subject for problem in _validate.check_topology({"database": ["db1"], "app": ["app1"]})]
     assert missing[:2] == ["group edge", "group cache"]
-    assert [problem.subject for problem in _validate.check_topology({"witness": ["w"]})][0] == "group database"
+    assert next(problem.subject for problem in _validate.check_topology({"witness": ["w"]})) == "group database"
 
 
 def test_a_small_and_a_large_topology_pass() -> None:
