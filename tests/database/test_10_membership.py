@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, cluster, leader, wait_until_fit
-from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, ansible, docker, environment, wait_for
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, CommandFailed, ansible, docker, environment, wait_for
 from ansible_collections.berth.odoo.tests.support.writers import primary, sql, writers
 
 if TYPE_CHECKING:
@@ -67,12 +67,19 @@ def test_a_rolling_restart_that_is_interrupted_continues(lab: Lab, play: Player)
 
     before, first = started(), leader(lab)
     replicas = [name for name in ALL if name != first]
+
+    def begun() -> bool:
+        try:
+            return sql(lab.hosts[replicas[0]], "SELECT extract(epoch FROM pg_postmaster_start_time())") != before[replicas[0]]
+        except CommandFailed:  # it is down
+            return True
+
     with writers(lab, ALL) as audit:
         # The controller is lost as soon as the first replica has begun to restart.
         killed = play(
             "playbooks/restart_rolling.yml",
             variables={"restart_all": True},
-            kill_when=lambda: sql(lab.hosts[replicas[0]], "SELECT extract(epoch FROM pg_postmaster_start_time())") != before[replicas[0]],
+            kill_when=begun,
         )
         assert killed.code < 0
         words = killed.text.split("-e restart_running_since=")[1].split('"')[0].strip()
