@@ -31,6 +31,10 @@ POSTGRESQL_BACKEND_MB = 4
 """Private memory of a connection that does nothing (judgement, between a fresh 2 MB and 10 MB after use)."""
 
 
+LEAST_CONNECTIONS = 25
+"""Patroni takes its own default of 100 instead of a lower ``max_connections``, with nothing but a line in its log (patroni 4.0, postgresql/config.py)."""
+
+
 class SizingError(ValueError):
     """A number that cannot work. The message says what was found, what was expected and what to type."""
 
@@ -56,7 +60,7 @@ def postgresql_parameters(
     :param memory_mb: memory the PostgreSQL container may use, page cache included, in MB. At least 256.
     :param cpus: processors the container may use. At least 1.
     :param disk_kind: ``hdd``, ``ssd`` or ``nvme``.
-    :param max_connections: upper bound of client connections. At least 10.
+    :param max_connections: upper bound of client connections. At least 25.
     :param workers: connections that work at the same moment at most, usually the sum of the pools.
         ``0`` takes 60 % of *max_connections*.
     :param disk_mb: size of the file system that holds the data, in MB, to bound WAL. ``0``: unknown.
@@ -122,8 +126,11 @@ def postgresql_parameters(
         raise SizingError(f"PostgreSQL processors are {cpus}, expected at least 1: set postgresql_cpus to 1 or more.")
     if disk_kind not in DISK_KINDS:
         raise SizingError(f"The disk kind is {disk_kind!r}, expected one of {', '.join(DISK_KINDS)}: set postgresql_disk_kind.")
-    if max_connections < 10:
-        raise SizingError(f"max_connections is {max_connections}, expected at least 10: set postgresql_max_connections to 10 or more.")
+    if max_connections < LEAST_CONNECTIONS:
+        raise SizingError(
+            f"max_connections is {max_connections}, expected at least {LEAST_CONNECTIONS}: "
+            f"set postgresql_max_connections to {LEAST_CONNECTIONS} or more."
+        )
     if workers < 0 or workers > max_connections:
         raise SizingError(
             f"{workers} connections would work at once but max_connections is {max_connections}: "
@@ -499,7 +506,7 @@ class _Planner:
             self.hosts[host]["haproxy"] = {"max_connections": -(-(mine + DIRECT_CONNECTIONS) // 50) * 50 if given is None else given}
         needed = pools + DIRECT_CONNECTIONS
         # In steps of 20, because a change restarts PostgreSQL.
-        planned = -(-needed // 20) * 20
+        planned = max(LEAST_CONNECTIONS, -(-needed // 20) * 20)
         if planned > MAXIMUM_CONNECTIONS:
             self.problems.append(
                 Problem(

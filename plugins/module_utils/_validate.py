@@ -569,7 +569,9 @@ def check_topology(tiers: Any) -> Iterator[Problem]:
                 f"{match}?" if match else f"one of {', '.join(TIERS)}",
                 f"preflight_tier_hosts: {{{match or TIERS[0]}: […]}}",
             )
-    for tier in REQUIRED_TIERS:
+    # The database's hosts may come alone, before Odoo's; Odoo's need all of theirs.
+    alone = not any(tiers.get(tier) for tier in REQUIRED_TIERS if tier != "database")
+    for tier in ["database"] if alone else REQUIRED_TIERS:
         if not tiers.get(tier):
             yield Problem((), f"group {tier}", "no host", "at least one host", f"add a host to the group {tier}")
     members = _wiring.voters(tiers)

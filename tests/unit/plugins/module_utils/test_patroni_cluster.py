@@ -264,7 +264,7 @@ def test_priorities_and_nofailover_count() -> None:
             "three",
             lambda answers: answers["members"]["db2"].pop("replication_state"),
             "db2",
-            "db2 cannot take over: it is running and does not stream",
+            "db2 cannot take over: it runs and receives nothing",
         ),
     ],
 )
@@ -345,6 +345,74 @@ def test_a_replica_is_copied_anew_once() -> None:
 def test_a_copy_that_would_hurt_is_refused(name: str, target: str, confirm: str | None, words: str) -> None:
     with pytest.raises(Refused, match=words):
         cluster_rules.check_reinitialize(described(name), target, confirm)
+
+
+def test_a_replica_is_removed_once() -> None:
+    assert cluster_rules.check_remove(described("three"), "db3", "db3") is True
+    assert cluster_rules.check_remove(described("three"), "db9", "db9") is False
+    # The last standby may go: who has none has decided so.
+    assert cluster_rules.check_remove(
+        described("three", lambda answers: answers["cluster"]["members"].remove(of(answers, "db2"))), "db3", "db3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "confirm", "words"),
+    [
+        ("three", "db1", "db1", "db1 leads berth. Hand over first: berth.odoo.switchover -e target=db2 or db3"),
+        ("one", "solo", "solo", "the only member"),
+        ("three", "db3", None, "confirm is not set; type: confirm=db3"),
+        ("lagging", "db2", "db2", "without db2 nobody could take over"),
+        ("no_leader", "db3", "db3", "has no leader"),
+        ("etcd_away_leader", "db1", "db1", "etcd is away"),
+    ],
+)
+def test_a_removal_that_would_hurt_is_refused(name: str, target: str, confirm: str | None, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        cluster_rules.check_remove(described(name), target, confirm)
+
+
+@pytest.mark.parametrize(("member", "slot"), [("db1", "db1"), ("DB-1.a", "db_1_a"), ("däb", "du0228b"), ("x" * 70, "x" * 63)])
+def test_slots_are_named_as_patroni_names_them(member: str, slot: str) -> None:
+    assert cluster_rules.slot_name(member) == slot
+
+
+HEALTHY: dict[str, Any] = {"damaged": {}, "lost_slots": [], "archive_waiting": 0, "archive_waiting_s": 0}
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        (HEALTHY, []),
+        (None, []),
+        ({**HEALTHY, "archive_waiting": 3, "archive_waiting_s": 299}, []),
+        ("psql ended with exit code 2: FATAL: the database system is starting up", ["db2 does not answer questions: psql ended"]),
+        ({**HEALTHY, "damaged": {"main": 2}}, ["db2 read damaged pages in main, 2 times", "reinit_replica -e target=db2 -e confirm=db2"]),
+        # It is no leader, so these are the leader's to tell.
+        ({**HEALTHY, "lost_slots": ["db3"], "archive_waiting": 9, "archive_waiting_s": 900}, []),
+    ],
+)
+def test_what_a_replica_says_of_itself(health: Any, words: list[str]) -> None:
+    answers = recorded("three")
+    status = answers["patroni"]
+    found = cluster_rules.describe(status, answers["members"], answers["cluster"], answers["config"], status["dcs_last_seen"], health)[
+        "problems"
+    ]
+    assert len(found) == bool(words)
+    assert all(word in found[0] for word in words)
+
+
+def test_what_a_leader_says_of_itself() -> None:
+    answers = recorded("three")
+    status = answers["members"]["db1"]
+    health = {"damaged": {"main": 1}, "lost_slots": ["db3", "db9"], "archive_waiting": 9, "archive_waiting_s": 900}
+    damaged, lost, stranger, late = cluster_rules.describe(
+        status, answers["members"], answers["cluster"], answers["config"], status["dcs_last_seen"], health
+    )["problems"]
+    assert "hand over first (berth.odoo.switchover), then type: ansible-playbook" in damaged
+    assert lost.startswith("db3 was away for longer than its WAL is kept (max_slot_wal_keep_size)")
+    assert stranger.startswith("db9 was away")
+    assert "9 WAL files of db1 wait for archive_command, the oldest for 15 minutes" in late
 
 
 def needs_restart(cluster: dict[str, Any], name: str, **options: Any) -> bool:

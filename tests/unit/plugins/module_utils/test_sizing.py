@@ -53,7 +53,7 @@ instance = st.fixed_dictionaries(
 override = st.fixed_dictionaries(
     {},
     optional={
-        "postgresql_max_connections": st.integers(10, 600),
+        "postgresql_max_connections": st.integers(_sizing.LEAST_CONNECTIONS, 600),
         "postgresql_memory_mb": st.integers(100, 8000),
         "pgbouncer_pool_size": st.integers(1, 60),
         "pgbouncer_session_pool_size": st.integers(1, 60),
@@ -251,7 +251,7 @@ def test_postgresql_on_four_processors_and_16_gb() -> None:
         ((64, 2, "ssd", 60), r"64 MB, expected at least 256 MB: set postgresql_memory_mb to 256"),
         ((1024, 0, "ssd", 60), r"set postgresql_cpus to 1"),
         ((1024, 2, "tape", 60), r"'tape', expected one of hdd, ssd, nvme"),
-        ((1024, 2, "ssd", 5), r"set postgresql_max_connections to 10"),
+        ((1024, 2, "ssd", 24), r"set postgresql_max_connections to 25"),
         ((1024, 2, "ssd", 60, 61), r"61 connections would work at once"),
         ((256, 2, "ssd", 300), r"300 connections need 1200 MB .* at most 48"),
     ],
@@ -302,6 +302,16 @@ def test_too_few_connections_are_refused() -> None:
     (problem,) = one_host(2, 6144, overrides={"postgresql_max_connections": 30}).problems
     assert (problem.subject, problem.found) == ("postgresql_max_connections", "30")
     assert problem.remedy.startswith("postgresql_max_connections: 60")
+
+
+def test_database_hosts_alone_get_as_many_connections_as_patroni_accepts() -> None:
+    """With less Patroni takes 100, and the run would find something else than it asked for."""
+    tiers, machines = {"database": ["db1"]}, {"db1": Machine(2, 2048)}
+    result = plan(machines, tiers, {})
+    assert not result.problems
+    assert result.hosts["db1"]["postgresql"]["max_connections"] == _sizing.LEAST_CONNECTIONS
+    (problem,) = plan(machines, tiers, {}, {"db1": {"postgresql_max_connections": 24}}).problems
+    assert "max_connections is 24, expected at least 25" in problem.found
 
 
 def test_too_many_instances_for_one_cluster_are_refused() -> None:
