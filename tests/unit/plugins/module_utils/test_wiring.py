@@ -34,6 +34,15 @@ def test_each_tier_gets_its_own_list() -> None:
     assert "certificate" not in wiring["traefik_sites"][1]
 
 
+def test_a_site_knows_its_limits_and_the_workers_of_all_hosts() -> None:
+    instances = {"main": {**INSTANCES["main"], "legacy_rpc": True, "limits": {"api": 2}, "api_paths": ["/edi"], "users": 5}}
+    plan = {"app1": {"odoo": {"main": {"web_workers": 4}}}, "app2": {"odoo": {"main": {"web_workers": 6}}}, "db1": {}}
+    site = wire(instances, SECRETS, plan)["traefik_sites"][0]
+    assert site["workers"] == 10
+    assert (site["legacy_rpc"], site["limits"], site["api_paths"]) == (True, {"api": 2}, ["/edi"])
+    assert "users" not in site
+
+
 def test_an_instance_without_secrets_is_an_error() -> None:
     with pytest.raises(KeyError):
         wire(INSTANCES, {"main": SECRETS["main"]})
