@@ -54,6 +54,9 @@ PORTAL = ("my", "shop")
 # the database fails over their requests wait, and more than the queue of Odoo's listener holds is refused by the kernel.
 SHARE = {"api": 0.4, "report": 0.25, "portal": 0.4}
 LOGIN_PER_MINUTE = 30
+# What servers of their own may have waiting for each of their workers: with both classes no more than Odoo's listener queues (8 a worker).
+BATCH = ("api", "report")
+BATCH_QUEUE = 4
 # TLS 1.2 suites with forward secrecy and authenticated encryption; TLS 1.3 has no others. Mozilla's "intermediate" without DHE.
 CIPHERS = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -64,7 +67,20 @@ CIPHERS = (
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 )
 _SERVER_URL = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?")
-_SITE_KEYS = ("name", "domains", "web", "websocket", "certificate", "legacy_rpc", "workers", "limits", "api_paths", "portal_paths")
+_SITE_KEYS = (
+    "name",
+    "domains",
+    "web",
+    "websocket",
+    "certificate",
+    "batch",
+    "legacy_rpc",
+    "workers",
+    "batch_workers",
+    "limits",
+    "api_paths",
+    "portal_paths",
+)
 _SECTIONS = ("http", "tcp", "udp", "tls")
 _PATH = re.compile(r"/?[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?")
 LIMITS = (*SHARE, "login_per_minute")
@@ -134,7 +150,7 @@ def _domain_problems(domains: Any, where: str, owners: dict[str, str]) -> Iterab
 
 
 def _server_problems(site: Mapping[str, Any], where: str) -> Iterable[str]:
-    for key in ("web", "websocket"):
+    for key in ("web", "websocket", *(["batch"] if "batch" in site else [])):
         servers = site.get(key)
         if not isinstance(servers, (list, tuple)) or not servers:
             yield f"{where}.{key} must be a list of at least one URL"
@@ -149,8 +165,9 @@ def class_problems(site: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
 
     That they are dictionaries and lists is the argument specification's to say.
     """
-    if not _is_count(site.get("workers", 1), 1):
-        yield "workers", repr(site["workers"]), "a number of workers, 1 or more"
+    for key in ("workers", "batch_workers"):
+        if not _is_count(site.get(key, 1), 1):
+            yield key, repr(site[key]), "a number of workers, 1 or more"
     limits = site.get("limits")
     for key, value in limits.items() if isinstance(limits, Mapping) else ():
         if key not in LIMITS:
@@ -201,11 +218,12 @@ def path_rule(paths: Iterable[str]) -> str:
     return f"PathRegexp(`(?i)^{slash}([a-z]{{2,3}}([_-][a-z0-9]+)?(@[a-z]+)?{slash})?({alternatives})({slash}|;|$)`)"
 
 
-def class_limits(workers: int | None, limits: Mapping[str, Any]) -> dict[str, int]:
+def class_limits(workers: int, batch_workers: int, limits: Mapping[str, Any]) -> dict[str, int]:
     """Return how much each limited class of a site may do; 0 is no limit.
 
     Args:
-        workers: Odoo's workers for requests on all servers together; None when nobody knows.
+        workers: Odoo's workers for requests on all servers together; 0 when nobody knows.
+        batch_workers: The same on the servers for API calls and reports; 0 when there are none.
         limits: What the operator has decided, by class.
 
     Returns:
@@ -213,6 +231,8 @@ def class_limits(workers: int | None, limits: Mapping[str, Any]) -> dict[str, in
     """
     # With one worker there is nothing to share; with more, one is always left.
     planned = {name: max(1, min(round(part * workers), workers - 1)) if workers else 0 for name, part in SHARE.items()}
+    if batch_workers:
+        planned.update(dict.fromkeys(BATCH, BATCH_QUEUE * batch_workers))
     return {**planned, "login_per_minute": LOGIN_PER_MINUTE, **{str(name): int(value) for name, value in limits.items()}}
 
 
@@ -236,7 +256,7 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         "static": "(PathPrefix(`/web/assets/`) || PathRegexp(`^/[a-z0-9_]+/static/`))",
         "web": "",
     }
-    limits = class_limits(int(site["workers"]) if site.get("workers") else None, site.get("limits") or {})
+    limits = class_limits(int(site.get("workers") or 0), int(site.get("batch_workers") or 0), site.get("limits") or {})
     # An attempt is counted by address: of the client, or, behind balancers, the last one that is none of theirs.
     source = {"sourceCriterion": {"ipStrategy": {"excludedIPs": list(trusted)}}} if trusted else {}
     limiting: dict[str, dict[str, Any]] = {
@@ -249,6 +269,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
     # A websocket is never buffered: it would not begin before it ends.
     middlewares = {"deny": ["headers", "closed"], "websocket": ["headers"]}
     services = {"deny": "noop@internal", "websocket": f"{name}-websocket"}
+    if site.get("batch"):
+        services.update(dict.fromkeys(BATCH, f"{name}-batch"))
 
     def chain(kind: str) -> list[str]:
         limit = [f"{name}-{kind}"] if kind in limiting else []
@@ -267,7 +289,7 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
                 for kind, rule in rules.items()
             },
             "middlewares": {f"{name}-{kind}": middleware for kind, middleware in limiting.items()},
-            "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "websocket")},
+            "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "batch", "websocket") if site.get(kind)},
         }
     }
 

@@ -397,8 +397,10 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "api_paths": {"type": "list", "elements": "str"},
     "portal_paths": {"type": "list", "elements": "str"},
     "web_workers": {"type": "int"},
+    "batch_workers": {"type": "int"},
     "cron_workers": {"type": "int"},
     "web_memory_mb": {"type": "int"},
+    "batch_memory_mb": {"type": "int"},
     "websocket_memory_mb": {"type": "int"},
     "cron_memory_mb": {"type": "int"},
     "extra_settings": {"type": "dict"},
@@ -480,8 +482,10 @@ def _check_instance_values(
     for key, lowest in {
         "users": 1,
         "web_workers": 1,
+        "batch_workers": 0,
         "cron_workers": 1,
         "web_memory_mb": 1,
+        "batch_memory_mb": 1,
         "websocket_memory_mb": 1,
         "cron_memory_mb": 1,
     }.items():

@@ -60,9 +60,12 @@ def wire(
             "websocket": [f"http://odoo-{name}-websocket:{WEBSOCKET_PORT}"],
         }
         site.update({key: instance[key] for key in SITE_KEYS if instance.get(key)})
-        workers = sum(int(sizes["odoo"][name]["web_workers"]) for sizes in (plan or {}).values() if name in (sizes.get("odoo") or {}))
-        if workers:
-            site["workers"] = workers
+        sizes = [host["odoo"][name] for host in (plan or {}).values() if name in (host.get("odoo") or {})]
+        for key, workers in (("workers", "web_workers"), ("batch_workers", "batch_workers")):
+            if total := sum(int(size[workers]) for size in sizes):
+                site[key] = total
+        if site.get("batch_workers"):
+            site["batch"] = [f"http://odoo-{name}-batch:{WEB_PORT}"]
         wiring["traefik_sites"].append(site)
     return wiring
 

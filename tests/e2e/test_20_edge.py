@@ -115,7 +115,9 @@ def test_machines_cannot_occupy_every_worker(visitor: Odoo) -> None:
         slow.putheader("Content-Type", "application/json")
         slow.putheader("Content-Length", "2")
         slow.endheaders(b"{")  # the rest is still to come: the call is in flight
-        wait_for("a refusal of the second call", lambda: visitor.request("/json/2/res.partner/search_count", body={}).status == 429, seconds=10)
+        wait_for(
+            "a refusal of the second call", lambda: visitor.request("/json/2/res.partner/search_count", body={}).status == 429, seconds=10
+        )
         assert visitor.request("/web/login").status == 200
         slow.send(b"}")
         # Without a key it is refused by Odoo, which shows that it got there.

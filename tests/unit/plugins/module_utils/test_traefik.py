@@ -111,10 +111,10 @@ def test_opened_old_rpc_is_an_api() -> None:
 
 @given(workers=st.integers(1, 200))
 def test_no_class_can_take_every_worker(workers: int) -> None:
-    limits = traefik.class_limits(workers, {})
+    limits = traefik.class_limits(workers, 0, {})
     for kind in traefik.SHARE:
         assert 1 <= limits[kind] <= max(1, workers - 1)
-        assert limits[kind] <= traefik.class_limits(workers + 1, {})[kind]
+        assert limits[kind] <= traefik.class_limits(workers + 1, 0, {})[kind]
 
 
 def test_limits_follow_the_workers_and_the_operator() -> None:
@@ -124,10 +124,25 @@ def test_limits_follow_the_workers_and_the_operator() -> None:
 
     assert amounts() == {"main-login": 30}
     assert amounts(workers=8) == {"main-api": 3, "main-report": 2, "main-portal": 3, "main-login": 30}
-    assert amounts(workers=8, limits={"api": 6, "report": 0, "login_per_minute": 100}) == {"main-api": 6, "main-portal": 3, "main-login": 100}
+    assert amounts(workers=8, limits={"api": 6, "report": 0, "login_per_minute": 100}) == {
+        "main-api": 6,
+        "main-portal": 3,
+        "main-login": 100,
+    }
     chains = routers(workers=8, limits={"report": 0})
     assert chains["main-api"]["middlewares"] == ["headers", "main-api", "compress", "buffering"]
     assert chains["main-report"]["middlewares"] == ["headers", "compress", "buffering"]
+
+
+def test_servers_of_their_own_answer_machines_and_reports() -> None:
+    site = {**SITE, "workers": 4, "batch": ["http://odoo-main-batch:8069"], "batch_workers": 2}
+    http = files(site)["site-main"]["http"]
+    services = {name: router["service"] for name, router in http["routers"].items()}
+    assert services["main-api"] == services["main-report"] == "main-batch"
+    assert services["main-portal"] == services["main-web"] == services["main-login"] == services["main-static"] == "main-web"
+    assert http["services"]["main-batch"]["loadBalancer"]["servers"] == [{"url": "http://odoo-main-batch:8069"}]
+    amounts = {name: limit["inFlightReq"]["amount"] for name, limit in http["middlewares"].items() if "inFlightReq" in limit}
+    assert amounts == {"main-api": 8, "main-report": 8, "main-portal": 2}
 
 
 def test_what_is_counted_by_is_set_before_counting() -> None:
@@ -245,6 +260,7 @@ def test_own_configuration_keeps_its_routers() -> None:
         ({"domains": ["a`) || Host(`b"]}, "must be a host name"),
         ({"domains": ["UPPER.example"]}, "must be a host name"),
         ({"web": ["odoo:8069"]}, "must be a URL"),
+        ({"batch": ["odoo:8069"]}, r"\[0\].batch: 'odoo:8069' must be a URL"),
         ({"workers": 0}, r"\[0\].workers is 0, must be a number of workers"),
         ({"limits": {"apo": 1}}, r"unknown key apo, must be api, perhaps"),
         ({"limits": {"api": -1}}, r"limits.api is -1, must be a number, 0 for no limit"),
