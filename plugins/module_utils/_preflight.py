@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from . import _authority, _odoo_tables, _sizing, _validate
 from ._compose_certificates import as_text
+from ._traefik import class_problems
 from ._validate import Problem
 from ._wiring import voters
 
@@ -149,6 +150,9 @@ def _check_variables(
         None if "traefik_certificates" in host.unrenderable else list(certificates) if isinstance(certificates, Mapping) else [],
         require_digests=rules.require_image_digests,
     )
+    for instance, entry in _well_formed(variables.get("odoo_instances")).items():
+        for key, found, expected in class_problems(entry):
+            yield Problem((name,), f"odoo_instances.{instance}.{key}", found, expected, f"correct odoo_instances.{instance}.{key}")
     if not variables.get("odoo_instances") and "odoo_instances" not in host.unrenderable:
         yield Problem(
             (name,), "odoo_instances", "nothing", "at least one instance", "odoo_instances: {main: {domains: […], database: main}}"

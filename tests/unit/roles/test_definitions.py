@@ -87,6 +87,7 @@ INPUTS = {
         "odoo_db_password": AWKWARD + ":",
         "odoo_admin_password": AWKWARD,
         "odoo_web_workers": 3,
+        "odoo_batch_workers": 2,
         "odoo_extra_settings": {"limit_time_real": 300, "log_handler": [":INFO", "werkzeug:WARNING"]},
     },
     "traefik": {
@@ -128,7 +129,10 @@ def play(name: str, variables: dict, output: Path) -> dict:
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes text of several lines as it stands."""
+    """Writes text of several lines as it stands, and everything in full where it is."""
+
+    def ignore_aliases(self, data):
+        return True
 
 
 Dumper.add_representer(
