@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -141,7 +142,10 @@ def test_backends_are_ended_in_the_middle_of_requests(host: Host, clients: list[
     with load(clients, action, "berth ended", 1) as writes:
         for _number in range(4):
             time.sleep(2)
-            answer = sql(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")
+            answer = sql(
+                host,
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'",
+            )
             ended += int(answer)
     assert ended >= 2, "no request was at work"
     judge(host, writes)
@@ -149,6 +153,48 @@ def test_backends_are_ended_in_the_middle_of_requests(host: Host, clients: list[
     assert len(lines) >= ended
     assert "POST /web/dataset/call_kw/ir.actions.server/run of user 2" in "\n".join(lines)
     assert "served at attempt 2" in said(host, since)
+
+
+# Arguments by standard input, so that no process list shows the password. In the container, because the edge may not let programs in.
+PROGRAM = """
+import json, sys, urllib.request, xmlrpc.client
+given = json.load(sys.stdin)
+url, ids, context = "http://localhost:8069", [given["action"]], {"mark": given["mark"], "seconds": 4}
+if given["way"] == "xml-rpc":
+    server = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/object", allow_none=True)
+    server.execute_kw("main", 2, given["secret"], "ir.actions.server", "run", [ids], {"context": context})
+else:
+    headers = {"Content-Type": "application/json", "Authorization": "bearer " + given["secret"]}
+    body = json.dumps({"ids": ids, "context": context}).encode()
+    urllib.request.urlopen(urllib.request.Request(url + "/json/2/ir.actions.server/run", body, headers), timeout=100).read()
+"""
+API_KEY = """
+key = env['res.users.apikeys'].with_user(2)._generate(None, 'berth test', datetime.datetime.now() + datetime.timedelta(hours=1))
+action = {'type': 'ir.actions.act_window_close', 'infos': {'key': key}}
+"""
+
+
+@pytest.mark.parametrize("way", ["xml-rpc", "json-2"])
+def test_programs_are_served_again(host: Host, admin: Odoo, admin_password: str, action: int, way: str) -> None:
+    secret = admin_password
+    if way == "json-2":
+        [model] = admin.call("ir.model", "search", [["model", "=", "res.partner"]])
+        [made] = admin.call("ir.actions.server", "create", [{"name": "berth key", "model_id": model, "state": "code", "code": API_KEY}])
+        secret = admin.call("ir.actions.server", "run", [made])["infos"]["key"]
+        admin.call("ir.actions.server", "unlink", [made])
+    mark = f"berth {way}"
+    given = json.dumps({"way": way, "action": action, "mark": mark, "secret": secret})
+    web = host.container("odoo-main/web").id
+    answers: list[str] = []
+    command = f"docker exec -i {web} python3 -c {shlex.quote(PROGRAM)}"
+    thread = threading.Thread(target=lambda: answers.append(host.run(f"{command} && echo served", stdin=given, timeout=100)), daemon=True)
+    thread.start()
+    sleeping = "FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+    wait_for("the request", lambda: sql(host, f"SELECT count(*) {sleeping}") == "1", seconds=30, interval=0.2)
+    sql(host, f"SELECT pg_terminate_backend(pid) {sleeping}")
+    thread.join(timeout=60)
+    assert [answer.strip() for answer in answers] == ["served"]
+    assert found(host, mark) == 1
 
 
 def test_postgresql_is_killed_under_load(host: Host, clients: list[Odoo], action: int) -> None:
