@@ -14,38 +14,55 @@ host=$1 port=$2 role=$3
 shift 3
 consoles=("$@")
 
-# Half a second: HAProxy says no after one at the earliest, and by then PgBouncer must be paused.
-primary_takes_connections() {
-  local words
+# Prints yes, no, or silent: nobody said anything within half a second. HAProxy says no after one at the earliest.
+look() {
+  local words code
   words=$(timeout 0.5 psql "host=$host port=$port user=$role dbname=postgres sslmode=require" --no-password --no-psqlrc -c '' 2>&1)
-  [[ $words == *password* ]]
+  code=$?
+  if [[ $words == *password* ]]; then
+    echo yes
+  elif ((code == 124)); then
+    echo silent
+  else
+    echo no
+  fi
 }
 
-# PAUSE holds from the moment it is said, and only then waits for transactions to end. It need not be waited for.
+# PAUSE holds from the moment it is said, and only then waits for transactions to end. It need not be waited for. Fails when a pooler did not answer in
+# time; that it was not paused, or is starting anew, is an answer.
 tell() {
-  local console
+  local console asked late=0 all=()
   for console in "${consoles[@]}"; do
     timeout 0.5 psql --host=/run/pgbouncer --port="$console" --username=pgbouncer --dbname=pgbouncer --no-psqlrc --quiet -c "$1" > /dev/null 2>&1 &
+    all+=($!)
   done
-  wait
+  for asked in "${all[@]}"; do
+    wait "$asked" || (($? != 124)) || late=1
+  done
+  return "$late"
 }
 
 # Nobody is held by something that no longer looks.
 trap 'tell RESUME; exit 0' TERM INT
 
 held=unknown # by whatever ran here before
+primary=yes silent=0
 while :; do
-  if primary_takes_connections; then
-    if [[ $held != no ]]; then
-      tell RESUME
-      echo "a primary takes connections"
-    fi
-    held=no
+  answer=$(look)
+  # A busy machine answers late, and everybody would be held for that. A primary that is gone stays silent.
+  if [[ $answer == silent ]]; then
+    ((++silent < 3)) || primary=no
   else
+    primary=$answer silent=0
+  fi
+  if [[ $primary == no ]]; then
     [[ $held == yes ]] || echo "no primary takes connections, clients wait"
     held=yes
     # Again each time: a pooler that was restarted meanwhile does not know.
     tell PAUSE
+  elif [[ $held != no ]] && tell RESUME; then
+    echo "a primary takes connections"
+    held=no
   fi
   touch /tmp/alive
   sleep 0.2
