@@ -241,9 +241,12 @@ def test_garbage_is_reported_and_breaks_nothing(garbage: Any) -> None:
 
 
 def given_by_site() -> dict[str, set[str]]:
-    """Role to the variables that playbooks/site.yml gives it."""
+    """Role to the variables that playbooks/site.yml gives it, itself or in the plays that it imports."""
     given: dict[str, set[str]] = {}
-    for play in yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8")):
+    plays = yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8"))
+    for imported in [play["ansible.builtin.import_playbook"] for play in plays if "ansible.builtin.import_playbook" in play]:
+        plays += yaml.safe_load((COLLECTION / "playbooks" / imported).read_text(encoding="utf-8"))
+    for play in plays:
         for entry in play.get("roles", []):
             given.setdefault(entry["role"].rpartition(".")[2], set()).update(entry.get("vars", {}))
         for task in play.get("tasks", []):
