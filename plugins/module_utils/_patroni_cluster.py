@@ -314,8 +314,8 @@ def _priority(tags: Mapping[str, Any]) -> int:
     return max(0, int(priority)) if re.fullmatch(r"-?\d+", priority) else 1
 
 
-def vacate(cluster: Mapping[str, Any], member: str) -> str | None:
-    """Return who leads when a member goes away for a while: the leader, another one if that is the member; None where nobody else could.
+def must_hand_over(cluster: Mapping[str, Any], member: str) -> bool:
+    """Return whether a member that goes away for a while has to hand the leading role over first: when it leads and is not alone.
 
     Raises:
         Refused: Without the member nobody would be left who can lead, or confirm commits.
@@ -324,10 +324,11 @@ def vacate(cluster: Mapping[str, Any], member: str) -> str | None:
     name = cluster["cluster_name"]
     leader = _leader(cluster)
     if leader is named and len(cluster["members"]) == 1:
-        return None
+        return False
     need_dcs(cluster)
     if leader is named:
-        return switchover_target(cluster, None)
+        switchover_target(cluster, None)
+        return True
     if leader is None:
         raise Refused(f"{name} has no leader, and {member} may be the one that could lead. See docs/database.md, Nobody leads")
     if cluster["paused"]:
@@ -335,8 +336,10 @@ def vacate(cluster: Mapping[str, Any], member: str) -> str | None:
     others = [one for one in cluster["members"] if one is not named and one is not leader]
     if others and named["state"] == "streaming" and not any(one["state"] == "streaming" for one in others):
         states = ", ".join(f"{one['name']} is {one['error'] or one['state'] or 'in no known state'}" for one in others)
-        raise Refused(f"without {member} no standby would be left: {states}. Repair that one first (berth.odoo.reinit_replica copies it anew)")
-    return str(leader["name"])
+        raise Refused(
+            f"without {member} no standby would be left: {states}. Repair that one first (berth.odoo.reinit_replica copies it anew)"
+        )
+    return False
 
 
 def not_back(cluster: Mapping[str, Any], member: str) -> list[str]:

@@ -158,13 +158,13 @@ from ..module_utils._patroni_cluster import (
     check_reinitialize,
     failover_target,
     following,
+    must_hand_over,
     need_dcs,
     not_back,
     promotion,
     restart_needed,
     switchover_target,
     unsettled,
-    vacate,
 )
 from ..module_utils._psql import PsqlError, find_container
 
@@ -342,12 +342,8 @@ def reinitialized(session: Session, check_mode: bool) -> dict[str, Any]:
 def vacated(session: Session, check_mode: bool) -> dict[str, Any]:
     """Hand the leading role over when a member that is about to go away has it."""
     member = session.options["member"] or session.before["member"]
-    successor = vacate(session.before, member)
-    result: dict[str, Any] = {"changed": False, "member": member}
-    if successor and session.before["leader"] == member:
-        session.options = {**session.options, "candidate": successor}
-        result.update(switchover(session, check_mode))
-    return result
+    handed = switchover(session, check_mode) if must_hand_over(session.before, member) else {}
+    return {"changed": False, "member": member, **handed}
 
 
 def back(session: Session, check_mode: bool) -> dict[str, Any]:

@@ -300,6 +300,19 @@ def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
     assert {f"odoo_{key}" for key in ("web_workers", "cron_workers", "web_memory_mb", "websocket_memory_mb", "cron_memory_mb")} <= known
 
 
+def test_who_is_not_well_is_first_and_who_leads_is_last() -> None:
+    names = ("vm1", "vm2", "vm3")
+    facts = (
+        {"postgresql": "leader", "etcd_healthy": True},
+        {"postgresql": "standby", "etcd_healthy": True},
+        {"postgresql": "", "etcd_healthy": False},
+    )
+    hosts = {name: host(facts={"etcd": "member", **found}) for name, found in zip(names, facts, strict=True)}
+    plan = examine(hosts, {**TIERS, "database": list(names)}).plan
+    assert [plan[name]["postgresql"]["turn"] for name in names] == [2, 1, 0]
+    assert [plan[name]["etcd"]["turn"] for name in names] == [1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("states", "sponsors"),
     [
