@@ -65,6 +65,10 @@ class Host(NamedTuple):
     """Outside of the run's limit: its problems of reachability are notes."""
 
 
+_TURNS = {"standby": 1, "leader": 2}
+"""When a host's turn is among those of its tier: first who is not well, because nothing can be lost there, and who leads at last."""
+
+
 class Report(NamedTuple):
     """Result of :func:`examine`."""
 
@@ -114,6 +118,9 @@ def examine(
     for name, sponsor in _sponsors(hosts, tiers).items():
         if "etcd" in result.hosts.get(name, {}):
             result.hosts[name]["etcd"].update(sponsor=sponsor, has_data=bool((hosts[name].facts or {}).get("etcd")))
+            result.hosts[name]["etcd"]["turn"] = int(bool((hosts[name].facts or {}).get("etcd_healthy")))
+        if "postgresql" in result.hosts.get(name, {}):
+            result.hosts[name]["postgresql"]["turn"] = _TURNS.get((hosts[name].facts or {}).get("postgresql", ""), 0)
         if sponsor:
             notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
