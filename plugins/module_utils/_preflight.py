@@ -89,7 +89,7 @@ def examine(
     notes: list[tuple[str, str]] = []
     known = {name: option for options in specifications.values() for name, option in options.items()}
     for name, host in hosts.items():
-        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules))
+        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules, notes))
         if "platform_authority" not in host.unrenderable:
             problems.extend(_check_authority(name, host.variables, bool(tiers.get("database")), now, notes))
         mistakes, strangers = _validate.unknown_variables(
@@ -137,7 +137,7 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
 
 
 def _check_variables(
-    name: str, host: Host, known: Mapping[str, Mapping[str, Any]], images: Collection[str], rules: Rules
+    name: str, host: Host, known: Mapping[str, Mapping[str, Any]], images: Collection[str], rules: Rules, notes: list[tuple[str, str]]
 ) -> Iterator[Problem]:
     variables = host.variables
     for variable, reason in host.unrenderable.items():
@@ -157,6 +157,14 @@ def _check_variables(
         yield from _validate.check_instance_secrets(
             name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length
         )
+    for instance, values in _well_formed(variables.get("odoo_instance_secrets")).items():
+        if values.keys() & {"db_password_next", "db_password_old"}:
+            notes.append(
+                (
+                    name,
+                    f"the database password of {instance} is being rotated; finish it: ansible-playbook -i <inventory> berth.odoo.rotate_secrets",
+                )
+            )
     yield from _validate.check_objectives(name, variables.get("objectives"))
     secrets: dict[str, Any] = _instance_passwords(variables.get("odoo_instance_secrets"))
     for variable, option in known.items():

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._validate import Problem
-from ._wiring import voters
+from ._wiring import ANALYST_CONNECTIONS, voters
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
 
@@ -497,7 +497,11 @@ class _Planner:
             # Maintenance goes past the pools.
             given = self._override(host, "haproxy_max_connections", mine + DIRECT_CONNECTIONS)
             self.hosts[host]["haproxy"] = {"max_connections": -(-(mine + DIRECT_CONNECTIONS) // 50) * 50 if given is None else given}
-        needed = pools + DIRECT_CONNECTIONS
+        # Who reads a database does so past the pools, as often as the role's limit allows.
+        seen = {name: instance for host in self.tiers.get("database", []) for name, instance in self.instances.get(host, {}).items()}
+        analysts = sum(_analyst_connections(instance) for instance in seen.values())
+        beside = DIRECT_CONNECTIONS + analysts
+        needed = pools + beside
         # In steps of 20, because a change restarts PostgreSQL.
         planned = -(-needed // 20) * 20
         if planned > MAXIMUM_CONNECTIONS:
@@ -505,7 +509,7 @@ class _Planner:
                 Problem(
                     (),
                     "connections",
-                    f"{pools} connections of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"{pools} connections of all pools and {beside} beside them",
                     f"at most {MAXIMUM_CONNECTIONS} in one PostgreSQL cluster",
                     "move instances to another inventory, or lower web_workers and cron_workers of small ones to 2 and 1",
                 )
@@ -517,12 +521,12 @@ class _Planner:
                     host,
                     "postgresql_max_connections",
                     str(given),
-                    f"at least {needed}: {pools} of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"at least {needed}: {pools} of all pools and {beside} beside them",
                     f"postgresql_max_connections: {planned}, or lower pgbouncer_pool_size",
                 )
             self.hosts[host]["postgresql"] = {
                 "max_connections": planned if given is None else given,
-                "connections": {"pools": pools, "reserved": DIRECT_CONNECTIONS},
+                "connections": {"pools": pools, "reserved": beside},
             }
         values = {self.hosts[host]["postgresql"]["max_connections"] for host in self.tiers.get("database", [])}
         if len(values) > 1:
@@ -724,6 +728,11 @@ def _users(instance: Mapping[str, Any]) -> int:
 def _service_class(instance: Mapping[str, Any]) -> str:
     kind = str(instance.get("service_class") or "production")
     return kind if kind in USERS_PER_WORKER else "production"
+
+
+def _analyst_connections(instance: Mapping[str, Any]) -> int:
+    analyst = instance.get("analyst")
+    return (whole(analyst.get("connections")) or ANALYST_CONNECTIONS) if isinstance(analyst, Mapping) else 0
 
 
 def _session_connections(odoo: Mapping[str, Any]) -> int:

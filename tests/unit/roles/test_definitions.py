@@ -53,7 +53,11 @@ INPUTS = {
         "postgresql_cpus": 4,
         "postgresql_parameters": {"work_mem": "20MB", "max_connections": 150},
         "postgresql_extra_settings": {"tags": {"nofailover": True}},
-        "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
+        "postgresql_roles": [
+            {"name": "odoo_main", "password": AWKWARD},
+            {"name": "main_analyst", "password": AWKWARD, "reads": ["main"], "networks": ["10.0.5.0/24"]},
+            {"name": "berth_monitoring", "member_of": ["pg_monitor"]},
+        ],
         "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
     },
     "haproxy": {
@@ -231,14 +235,16 @@ def test_access_to_postgresql(rendered):
             for number in (11, 12, 13)
             for database, role in (("replication", "replicator"), ("postgres", "rewind"))
         ),
-        "hostssl main odoo_main samenet scram-sha-256",
-        "hostssl postgres odoo_main samenet scram-sha-256",
-        "hostssl main odoo_main 10.0.1.0/24 scram-sha-256",
-        "hostssl postgres odoo_main 10.0.1.0/24 scram-sha-256",
+        "hostssl main,postgres odoo_main samenet scram-sha-256",
+        "hostssl main,postgres odoo_main 10.0.1.0/24 scram-sha-256",
+        "hostssl main main_analyst samenet scram-sha-256",
+        "hostssl main main_analyst 10.0.5.0/24 scram-sha-256",
+        "hostssl all berth_monitoring samenet cert map=berth_monitoring",
     ]
     assert patroni["postgresql"]["pg_ident"] == [
         "replicator postgres replicator",
         *(f"{role} {member} {role}" for member in ("db1", "db2", "db3") for role in ("replicator", "rewind")),
+        "berth_monitoring berth_monitoring berth_monitoring",
     ]
 
 
