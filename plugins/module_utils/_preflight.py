@@ -102,6 +102,7 @@ def examine(
         elif not host.limited:
             problems.append(Problem((name,), "connection", host.failure, "an answer", UNREACHABLE_REMEDY.format(host=name)))
     problems.extend(_check_clocks(hosts, rules, notes))
+    problems.extend(_check_replica_reads(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
         machines,
@@ -124,6 +125,25 @@ def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) 
         for name in names or []:
             if name not in hosts:
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
+
+
+def _check_replica_reads(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    asking = [name for name, host in hosts.items() if _sizing.truth(host.variables.get("odoo_replica_reads"))]
+    members = tiers.get("database") or []
+    if asking and len(members) < 2:
+        found = f"true with {len(members)} database host" + ("s" if len(members) != 1 else "")
+        yield Problem(
+            tuple(asking),
+            "odoo_replica_reads",
+            found,
+            "a second one, which could answer",
+            "odoo_replica_reads: false, or add a host to the group database",
+        )
+    elif asking and len(asking) < len(hosts):
+        others = ", ".join(name for name in hosts if name not in asking)
+        yield Problem(
+            tuple(asking), "odoo_replica_reads", f"true, and not for {others}", "one value for all hosts", "set it in group_vars/all"
+        )
 
 
 def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -336,6 +336,11 @@ def whole(value: Any) -> int | None:
         return None
 
 
+def truth(value: Any) -> bool:
+    """Return what a variable of type bool says, as Ansible reads it; validation reports what is neither."""
+    return str(value).lower() in ("true", "yes", "on", "1")
+
+
 class Plan(NamedTuple):
     """Result of :func:`plan`."""
 
@@ -410,6 +415,9 @@ class _Planner:
 
     def _refuse(self, host: str, subject: str, found: str, expected: str, remedy: str) -> None:
         self.problems.append(Problem((host,), subject, found, expected, remedy))
+
+    def _replica_reads(self, host: str) -> bool:
+        return truth(self.overrides.get(host, {}).get("odoo_replica_reads"))
 
     def _app_hosts(self, instance: str) -> list[str]:
         return [host for host in self.tiers.get("app", []) if instance in self.instances.get(host, {})]
@@ -492,6 +500,8 @@ class _Planner:
         for host in self.tiers.get("app", []):
             pooler = self.hosts[host]["pgbouncer"]
             web = pooler["pool_size"] + min(pooler["pool_size"], NOTIFY_POOL)
+            # Reads go to the primary, too, where there is no synchronous standby.
+            web += pooler["pool_size"] if self._replica_reads(host) else 0
             mine = len(self.hosts[host]["odoo"]) * (web + 2 * pooler["session_pool_size"])
             pools += mine
             # Maintenance goes past the pools.
@@ -608,7 +618,7 @@ class _Planner:
             clients = part["pgbouncer"]["max_client_connections"]
             demands.extend(
                 self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 100)
-                for service in ("pgbouncer", "pgbouncer-session")
+                for service in ("pgbouncer", "pgbouncer-session", *(["pgbouncer-replica"] if self._replica_reads(host) else []))
             )
             # HAProxy: two buffers of 16 KiB for each end of a connection, at most.
             least = HAPROXY_FIXED_MB + part["haproxy"]["max_connections"] // 16
@@ -789,6 +799,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
         return f"{values['pool_size']} server connections a pool, {values['max_client_connections']} clients"
     if service == "haproxy":
         return f"{part['haproxy']['max_connections']} connections to the primary"
+    if service == "pgbouncer-replica":
+        return f"{part['pgbouncer']['pool_size']} server connections to the standby"
     if service == "pgbouncer-session":
         return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
     if service == "redis":

@@ -65,6 +65,7 @@ INPUTS = {
         "haproxy_authority_certificate": AUTHORITY["certificate"],
         "haproxy_members": {"db1": "postgresql", "db2": "10.0.0.12"},
         "haproxy_extra_settings": {"timeout client": "2h"},
+        "haproxy_replica_reads": True,
     },
     "pgbouncer": {
         "pgbouncer_image": "sha256:1a",
@@ -78,6 +79,7 @@ INPUTS = {
         "pgbouncer_authority_certificate": AUTHORITY["certificate"],
         "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
         "pgbouncer_hold": True,
+        "pgbouncer_replica_port": 5433,
     },
     "redis": {
         "redis_image": "sha256:1b",
