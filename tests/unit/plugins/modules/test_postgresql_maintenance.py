@@ -30,8 +30,13 @@ class Server(postgresql_maintenance.Server):
         self.told: list[str] = []
         statistics = [{"name": name, "rows": 10, "changed": 9, "missing": False} for name in ("a", "b", "c")]
         self.report = {
-            **{"size": 100 * MB, "counted_days": 1, "checksum_failures": 0, "invalid_indexes": [], "unused_indexes": []},
-            **{"tables": [table("a"), table("b")], "statistics": statistics},
+            "size": 100 * MB,
+            "counted_days": 1,
+            "checksum_failures": 0,
+            "invalid_indexes": [],
+            "unused_indexes": [],
+            "tables": [table("a"), table("b")],
+            "statistics": statistics,
         }
 
     def ask(self, script: str) -> Any:
