@@ -105,6 +105,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -137,6 +138,11 @@ class Server:
         """Gather statistics, which frees nothing. Raises PsqlError, DockerUnavailable."""
         self.tell(database, f"ANALYZE {table};")
         return 0
+
+    def free(self, database: str, table: Mapping[str, Any]) -> int:
+        """Rewrite a table and return by how many bytes it became smaller. Raises PsqlError with pg_repack's words."""
+        size: int = table["total_size"]
+        return size - self.repack(database, table["name"])
 
     def repack(self, database: str, table: str) -> int:
         """Rewrite a table and return its new size with indexes and all. Raises PsqlError with pg_repack's words."""
@@ -181,15 +187,16 @@ def repair(
     rewritten: set[str] = set()
     for table in chosen:
         if may_begin():
-            done.append(step("repack", name, table["name"], lambda table=table: table["total_size"] - server.repack(name, table["name"])))
-            rewritten |= set() if done[-1]["error"] else {table["name"].removeprefix("public.")}
+            repacked = step("repack", name, table["name"], partial(server.free, name, table))
+            done.append(repacked)
+            rewritten |= set() if repacked["error"] else {table["name"].removeprefix("public.")}
         else:
             left.append(f"{name}: {table['name']} wastes {maintenance.megabytes(table['wasted'])}, and the window is over")
     if chosen:
         server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;")
     for table in report["statistics"]:
         if table["name"] not in rewritten and may_begin():  # pg_repack analyzes what it rewrites
-            done.append(step("analyze", name, table["name"], lambda table=table: server.analyze(name, table["name"])))
+            done.append(step("analyze", name, table["name"], partial(server.analyze, name, table["name"])))
     return done, left
 
 
