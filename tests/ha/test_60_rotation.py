@@ -96,6 +96,7 @@ class Load:
 @pytest.fixture(scope="module")
 def users(lab: Lab, host: Host) -> list[Odoo]:
     found = [Odoo(f"https://{host.address}", lab.ca) for _ in range(4)]
+    found[0].wait_until_up()
     for user in found:
         user.log_in("admin", host.variables["odoo_instance_secrets"]["main"]["admin_password"])
     return found
@@ -136,7 +137,7 @@ def test_what_the_second_login_makes_belongs_to_the_first(lab: Lab, host: Host) 
     """Also in a server connection that another client has used before."""
     secrets = stored(lab)
     statements = "CREATE TABLE x_owner (); SELECT tableowner FROM pg_tables WHERE tablename = 'x_owner'; DROP TABLE x_owner"
-    psql = f"psql -XAtq 'host=pgbouncer-session port=6433 user={secrets['db_user']} dbname=main' -c {shlex.quote(statements)}"
+    psql = f"psql -XAtq 'host=pgbouncer-session port=6433 user={secrets.get('db_user', 'main')} dbname=main' -c {shlex.quote(statements)}"
     for _ in range(2):
         command = f"docker exec -i pgbouncer-pgbouncer-1 sh -c {shlex.quote(f'IFS= read -r PGPASSWORD; export PGPASSWORD; {psql}')}"
         assert host.run(command, stdin=secrets["db_password"] + "\n").split() == ["main"]
