@@ -100,14 +100,14 @@ def test_no_storm_opens_more_connections_than_planned(lab: Lab, host: Host, admi
         for number in range(4 * workers):
             pool.submit(work, number)
         try:
-            wait_for("all workers at work", lambda: len(answers) > 8 * workers, seconds=60)
+            wait_for("all workers at work", lambda: len(answers) > 8 * workers, seconds=180)
             for name in ("pgbouncer-pgbouncer-1", "pgbouncer-pgbouncer-session-1"):
                 host.run(f"docker restart -t 1 {name}")
             count_then = len(answers)
-            wait_for("answers after the poolers", lambda: len(answers) > count_then + 8 * workers, seconds=60)
+            wait_for("answers after the poolers", lambda: len(answers) > count_then + 8 * workers, seconds=180)
             primary.run(f"docker exec $({POSTGRESQL}) patronictl restart --force berth {primary.name}")
             count_then = len(answers)
-            wait_for("answers after PostgreSQL", lambda: len(answers) > count_then + 8 * workers, seconds=60)
+            wait_for("answers after PostgreSQL", lambda: len(answers) > count_then + 8 * workers, seconds=180)
         finally:
             stop.set()
     words = "too many (clients|connections)|connection slots"
