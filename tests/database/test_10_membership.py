@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def test_a_rolling_restart_that_is_interrupted_continues(lab: Lab, play: Player)
             kill_when=begun,
         )
         assert killed.code < 0
-        words = killed.text.split("-e restart_running_since=")[1].split('"')[0].strip()
+        [words] = re.findall(r"restart_running_since=([0-9T:.+-]+)", killed.text)
         wait_until_fit(lab)
         between = started()
         assert between[first] == before[first]
