@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 ALL = list(MEMBERS)
+PGDATA = "/var/lib/berth/postgresql/17"
 # No longer than Patroni's own timers: who hands over does not wait for the lease of 20 s to end, and looks every 5 s.
 HANDOVER = 15
 
@@ -36,8 +37,10 @@ def rows(lab: Lab) -> str:
     return sql(primary(lab, ALL), "SELECT count(*), md5(string_agg(text, ',' ORDER BY id)) FROM kept")
 
 
-def test_one_host_is_a_database(lab: Lab, host: Host, play: Player) -> None:
+def test_one_host_is_a_database_also_when_its_first_run_is_interrupted(lab: Lab, host: Host, play: Player) -> None:
     one = (REPOSITORY / "tests/database/inventory/one.yml", *lab.inventories[1:])
+    # Its data is being made.
+    assert play("playbooks/site.yml", inventories=one, kill_when=lambda: host.succeeds(f"test -e {PGDATA}")).code < 0
     play("playbooks/site.yml", inventories=one).expect_success()
     sql(host, "CREATE TABLE kept AS SELECT id, md5(id::text) AS text FROM generate_series(1, 50000) id")
     assert sql(host, "SHOW max_connections") == "25"
@@ -48,8 +51,7 @@ def test_it_grows_to_three_while_somebody_writes_also_when_that_is_interrupted(l
     with writers(lab, ALL) as audit:
         # db2 was announced to etcd and has not started; then its PostgreSQL is being copied.
         assert play("playbooks/site.yml", kill_at="join_etcd | Start the member").code < 0
-        copying = "test -e /var/lib/berth/postgresql/17"
-        assert play("playbooks/site.yml", kill_when=lambda: lab.hosts["db2"].succeeds(copying)).code < 0
+        assert play("playbooks/site.yml", kill_when=lambda: lab.hosts["db2"].succeeds(f"test -e {PGDATA}")).code < 0
         play("playbooks/site.yml").expect_success()
         wait_until_fit(lab)
     assert audit.lost == []
