@@ -176,7 +176,10 @@ def _member_problems(cluster: Mapping[str, Any], member: Mapping[str, Any]) -> l
     found = []
     if member["error"]:
         found.append(f"does not answer: {member['error']}")
-    if member["state"] not in ("running", "streaming"):
+    if member["state"] in ("starting", "start failed") and leader and leader is not member:
+        # What a rewind leaves behind that ended half way, for lack of space, never comes up.
+        found.append(f"is {member['state']}. When it stays so for minutes, it cannot follow any more; type: {_reinit(member['name'])}")
+    elif member["state"] not in ("running", "streaming"):
         found.append(f"is {member['state'] or 'in no known state'}")
     elif leader and leader is not member:
         if member["state"] == "running" and not member["error"]:
@@ -357,6 +360,44 @@ def _priority(tags: Mapping[str, Any]) -> int:
         return 0 if _truth(tags["nofailover"]) else 1
     priority = str(tags.get("failover_priority", 1))
     return max(0, int(priority)) if re.fullmatch(r"-?\d+", priority) else 1
+
+
+def must_hand_over(cluster: Mapping[str, Any], member: str) -> bool:
+    """Return whether a member that goes away for a while has to hand the leading role over first: when it leads and is not alone.
+
+    Raises:
+        Refused: Without the member nobody would be left who can lead, or confirm commits.
+    """
+    named = _named(cluster, member)
+    name = cluster["cluster_name"]
+    leader = _leader(cluster)
+    if leader is named and len(cluster["members"]) == 1:
+        return False
+    need_dcs(cluster)
+    if leader is named:
+        switchover_target(cluster, None)
+        return True
+    if leader is None:
+        raise Refused(f"{name} has no leader, and {member} may be the one that could lead. See docs/database.md, Nobody leads")
+    if cluster["paused"]:
+        raise Refused(f"{name} is paused: nobody takes over if the leader dies. First type: {_patronictl('resume', '--wait', name)}")
+    others = [one for one in cluster["members"] if one is not named and one is not leader]
+    if others and named["state"] == "streaming" and not any(one["state"] == "streaming" for one in others):
+        states = ", ".join(f"{one['name']} is {one['error'] or one['state'] or 'in no known state'}" for one in others)
+        raise Refused(
+            f"without {member} no standby would be left: {states}. Repair that one first (berth.odoo.reinit_replica copies it anew)"
+        )
+    return False
+
+
+def not_back(cluster: Mapping[str, Any], member: str) -> list[str]:
+    """Return what a member that was away still lacks: sentences, nothing when it leads, or follows and confirms commits again."""
+    found = unsettled(cluster, [member])
+    named = _named(cluster, member)
+    confirms = named["role"] in (*_LEADERS, *_SYNCHRONOUS) or _truth(named["tags"].get("nosync", False))
+    if not found and cluster["synchronous_mode"] == "quorum" and not confirms:
+        found.append(f"{member} streams and does not confirm commits yet")
+    return found
 
 
 def failover_target(cluster: Mapping[str, Any], candidate: str, *, force: bool) -> str:
