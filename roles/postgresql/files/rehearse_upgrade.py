@@ -106,7 +106,7 @@ class Rehearsal:
         data = self.data(version)
         for name in ("postgresql.auto.conf", "standby.signal", "recovery.signal"):
             (data / name).unlink(missing_ok=True)
-        settings = ("shared_preload_libraries = 'pg_stat_statements'", "max_wal_senders = 0", "hot_standby = off", "max_connections = 100")
+        settings = ("shared_preload_libraries = 'pg_stat_statements'", "max_wal_senders = 0", "max_connections = 100")
         (data / "postgresql.conf").write_text("\n".join(settings) + "\n", encoding="utf-8")
         (data / "pg_hba.conf").write_text("local all all trust\n", encoding="utf-8")
         (data / "pg_ident.conf").write_text("", encoding="utf-8")
