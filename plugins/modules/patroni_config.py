@@ -43,6 +43,12 @@ options:
       - Restart PostgreSQL on this member when parameters wait for that. For a run that has just restarted it anyway.
     type: bool
     default: false
+  as_leader:
+    description:
+      - Patch the configuration also when this member does not lead. For the one that has just handed over, so that what it would have done as
+        leader is not left to the next run.
+    type: bool
+    default: false
   timeout:
     description: Seconds for a change to arrive in PostgreSQL. Patroni looks every C(loop_wait) seconds.
     type: int
@@ -147,7 +153,7 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container, 
     state = read_settings(client, container)
     leader = not state["in_recovery"]
     before = read_config(api, 0 if module.check_mode else options["timeout"])
-    after = merge(before, options["config"]) if leader else before
+    after = merge(before, options["config"]) if leader or options["as_leader"] else before
     written = os.stat(options["config_file"]).st_mtime if options["config_file"] else 0.0
     stale = state["loaded"] < written
     result = {
@@ -212,6 +218,7 @@ def main() -> None:
             "config_file": {"type": "path"},
             "parameters": {"type": "dict", "default": {}},
             "restart": {"type": "bool", "default": False},
+            "as_leader": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ def images(lab: Lab, project: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def other(play: Player) -> Iterator[None]:
     """Another image for both is ready; afterwards those of before are again."""
-    other_images(play, "test")
+    # Another one than an earlier run of the tests left on a lab that stays.
+    other_images(play, f"test-{time.time():.0f}")
     yield
     other_images(play, "")
 

@@ -113,7 +113,7 @@ def test_only_certificates_that_are_text_are_taken(tmp_path: Path, monkeypatch: 
 
 
 def test_the_images_of_the_platform_are_all_there() -> None:
-    assert set(IMAGES) == {"odoo", "postgresql", "etcd", "haproxy", "pgbouncer", "redis", "traefik"}
+    assert set(IMAGES) == {"odoo", "postgresql", "etcd", "haproxy", "pgbouncer", "pgupgrade", "redis", "traefik"}
 
 
 @pytest.mark.parametrize("name", IMAGES)

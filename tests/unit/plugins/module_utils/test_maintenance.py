@@ -60,15 +60,30 @@ def test_every_window_opens_within_a_week_and_closes_within_a_day(now: datetime,
 
 
 def table(name: str = "public.stock_move", wasted: int = 60, size: int = 100, **changes: Any) -> dict[str, Any]:
-    return {"name": name, "size": size * MB, "total_size": 2 * size * MB, "wasted": wasted * MB, "has_key": True, **changes}
+    return {
+        "name": name,
+        "size": size * MB,
+        "total_size": 2 * size * MB,
+        "wasted": wasted * MB,
+        "has_key": True,
+        "has_invalid_index": False,
+        **changes,
+    }
 
 
 def test_what_wastes_enough_is_rewritten_where_that_can_be_done() -> None:
-    tables = [table(), table("public.a", wasted=20), table("public.b", has_key=False), table("public.c", total_size=600 * MB)]
+    tables = [
+        table(),
+        table("public.a", wasted=20),
+        table("public.b", has_key=False),
+        table("public.c", total_size=600 * MB),
+        table("public.d", has_invalid_index=True),
+    ]
     chosen, left = maintenance.to_repack(tables, 30, 1000 * MB)
     assert [one["name"] for one in chosen] == ["public.stock_move"]
-    assert len(left) == 2
+    assert len(left) == 3
     assert "public.b wastes 60 MB and has no primary key" in left[0]
+    assert "public.d wastes 60 MB and has an invalid index" in left[2]
     assert "public.c wastes 60 MB, and to rewrite it takes 1200 MB of disk while 1000 MB are free" in left[1]
 
 
