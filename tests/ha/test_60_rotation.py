@@ -105,11 +105,14 @@ def users(lab: Lab, host: Host) -> list[Odoo]:
     return found
 
 
-def test_a_wrong_vault_password_changes_nothing(lab: Lab, host: Host, play: Player, tmp_path: Path) -> None:
+def test_a_wrong_vault_password_or_half_a_platform_changes_nothing(lab: Lab, host: Host, play: Player, tmp_path: Path) -> None:
     before, file = host.state(), secrets_file(lab).read_bytes()
     wrong = tmp_path / "wrong"
     wrong.write_text("not the password\n")
     rotate(play, vault_password_file=wrong).expect_refusal("Decryption failed")
+    for arguments in (["--limit", "db1,db2,db3"], ["--tags", "database"]):
+        variables = {"secrets_file": str(secrets_file(lab))}
+        play(ROTATE, *arguments, variables=variables).expect_refusal("nothing was changed. A rotation concerns all hosts and tiers")
     assert (host.state(), secrets_file(lab).read_bytes()) == (before, file)
 
 
