@@ -29,11 +29,12 @@ def read_certificate(served: dict[str, Any], now: datetime) -> dict[str, Any]:
     from cryptography.x509.oid import NameOID
 
     certificate = x509.load_der_x509_certificate(base64.b64decode(served["der"]))
-    until = certificate.not_valid_after_utc
+    since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     issuer = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
     return {
         "server_name": served["server_name"],
         "days_left": round((until - now).total_seconds() / 86400, 2),
+        "not_before": since.strftime("%Y-%m-%d %H:%M:%S") if since > now else "",
         "not_after": until.strftime("%Y-%m-%d"),
         "issuer": str(issuer[0].value) if issuer else certificate.issuer.rfc4514_string(),
     }
@@ -64,11 +65,12 @@ class ActionModule(ActionBase):
                 hosts[host] = {"unreachable": f"could not be read: {answer.get('msg')}"}
                 continue
             hosts[host] = {
-                **{key: answer.get(key) for key in ("services", "postgresql", "docker_error")},
-                "certificates": [read_certificate(served, now) for served in answer.get("certificates", [])],
+                **{key: answer.get(key) for key in ("services", "postgresql", "disks", "docker_error")},
+                **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
             hosts[host]["services"] = hosts[host]["services"] or []
-        found = _status.problems(hosts)
+        inventory = (task_vars or {})["groups"]["all"]
+        found = _status.problems(hosts, inventory)
         if arguments["json_file"]:
             try:
                 Path(arguments["json_file"]).write_text(
@@ -76,7 +78,7 @@ class ActionModule(ActionBase):
                 )
             except OSError as error:
                 raise AnsibleActionFail(f"json_file {arguments['json_file']}: {error}") from error
-        display.display("\n" + _status.screen(hosts) + "\n")
+        display.display("\n" + _status.screen(hosts, inventory) + "\n")
         return {
             "changed": False,
             "failed": bool(found),

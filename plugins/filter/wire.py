@@ -23,6 +23,9 @@ options:
     description: Instance name to C(db_password), C(redis_password) and what a rotation adds.
     type: dict
     required: true
+  plan:
+    description: C(berth_plan), the capacity plan by host. It says how many workers a site has; without it the site's classes have no limits.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -47,10 +50,10 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._wiring import wire as compute
 
 
-def wire(instances: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
+def wire(instances: Mapping[str, Any], secrets: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Call the pure function; name what is missing without showing what is there."""
     try:
-        return compute(instances, secrets)
+        return compute(instances, secrets, plan)
     except KeyError as error:
         raise AnsibleFilterError(f"wire: {error} is missing in odoo_instances or odoo_instance_secrets") from None
 

@@ -21,6 +21,19 @@ SELECT json_build_object(
 """What PostgreSQL runs with beside what its files say. ``pg_file_settings`` reads the files at the moment of the query."""
 
 
+HEALTH_SCRIPT = """
+SELECT json_build_object(
+  'damaged', (SELECT coalesce(json_object_agg(coalesce(datname, 'shared tables'), checksum_failures), '{}') FROM pg_stat_database
+      WHERE checksum_failures > 0),
+  'lost_slots', (SELECT coalesce(json_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots WHERE wal_status = 'lost'),
+  'archive_waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+  'archive_waiting_s', (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0)::bigint FROM pg_ls_archive_statusdir()
+      WHERE name LIKE '%.ready'));
+"""
+"""What one server alone knows of its ills: pages whose checksum was wrong when they were read, replication slots whose WAL is gone, and WAL that
+waits for archive_command, with the age of the oldest in seconds."""
+
+
 # A standby does not start with less of these than its primary has, so they can be lowered on the primary first only.
 PRIMARY_FIRST = ("max_connections", "max_locks_per_transaction", "max_prepared_transactions", "max_wal_senders", "max_worker_processes")
 

@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._docker_api import DockerClient
+from ._patroni import HEALTH_SCRIPT
 from ._patroni_cluster import describe
-from ._psql import Container
+from ._psql import Container, PsqlError, psql
 
 REST_PORT = 8008
 SERVER_NAME = "postgresql"
@@ -115,9 +116,18 @@ class PatroniApi:
         return json.loads(body)
 
 
-def own_api(container: Container, tls_dir: str) -> PatroniApi:
+def own_api(container: Container, tls_dir: str, timeout: float = SILENCE) -> PatroniApi:
     """Return the REST API of this host's member. Raises PatroniError."""
-    return PatroniApi(container.address, tls_dir, f"docker logs --tail 20 {container.id[:12]}")
+    return PatroniApi(container.address, tls_dir, f"docker logs --tail 20 {container.id[:12]}", timeout=timeout)
+
+
+def read_health(client: DockerClient, container: Container) -> dict[str, Any] | str:
+    """Return what the PostgreSQL of this host says of itself, or why it says nothing. Raises DockerUnavailable."""
+    try:
+        health: dict[str, Any] = psql(client, container, HEALTH_SCRIPT)[0]
+    except PsqlError as error:
+        return str(error)
+    return health
 
 
 def container_hosts(client: DockerClient, container: Container) -> dict[str, str]:
@@ -148,8 +158,9 @@ def apis(own: PatroniApi, name: str, cluster: dict[str, Any], tls_dir: str, host
     return found
 
 
-def read_cluster(own: PatroniApi, tls_dir: str, hosts: Mapping[str, str]) -> dict[str, Any]:
-    """Return what this host's member and, through it, all others say; see _patroni_cluster.describe. Arguments as of apis.
+def read_cluster(own: PatroniApi, tls_dir: str, hosts: Mapping[str, str], health: Mapping[str, Any] | str | None = None) -> dict[str, Any]:
+    """Return what this host's member and, through it, all others say; see _patroni_cluster.describe. Arguments as of
+    apis, and what read_health returned.
 
     Raises:
         PatroniError: This host's member does not answer. What others and etcd leave unsaid is part of the description.
@@ -160,14 +171,14 @@ def read_cluster(own: PatroniApi, tls_dir: str, hosts: Mapping[str, str]) -> dic
         cluster = own.get("/cluster")
         config = own.get("/config")
     except PatroniError as error:
-        return describe(status, {name: status}, str(error), None, time.time())
+        return describe(status, {name: status}, str(error), None, time.time(), health)
     answers: dict[str, Any] = {}
     for member, api in apis(own, name, cluster, tls_dir, hosts).items():
         try:
             answers[member] = status if api is own else api.get("/patroni")
         except PatroniError as error:
             answers[member] = str(error)
-    return describe(status, answers, cluster, config, time.time())
+    return describe(status, answers, cluster, config, time.time(), health)
 
 
 def patronictl(client: DockerClient, container: Container, *arguments: str, stdin: bytes | None = None) -> str:

@@ -18,6 +18,9 @@ from ._patroni import PRIMARY_FIRST
 
 # What Patroni assumes for a key that its configuration does not have (patroni/global_config.py, patroni/config.py of 4.0).
 _DEFAULTS = {"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1048576, "synchronous_node_count": 1}
+ARCHIVE_LATE_S = 300
+"""WAL that waits longer for archive_command is a problem: it fills the disk, and a restore would lack it."""
+
 _LEADERS = ("leader", "standby_leader")
 _SYNCHRONOUS = ("sync_standby", "quorum_standby")
 _SYNCHRONOUS_MODES = ("on", "quorum")
@@ -78,6 +81,7 @@ def describe(
     cluster: Mapping[str, Any] | str,
     config: Mapping[str, Any] | None,
     now: float,
+    health: Mapping[str, Any] | str | None = None,
 ) -> dict[str, Any]:
     """Return one description of a cluster.
 
@@ -87,6 +91,7 @@ def describe(
         cluster: ``GET /cluster``, or the reason why there is no answer: etcd is away. For some time Patroni answers from a copy of it.
         config: ``GET /config``, None when that has no answer either.
         now: Seconds since the epoch by the clock of this host.
+        health: What PostgreSQL on this host answers to HEALTH_SCRIPT, or why it does not; None when it was not asked.
     """
     own = status["patroni"]["name"]
     dcs_error = _dcs_error(status, cluster, config, now)
@@ -109,9 +114,10 @@ def describe(
         "scheduled_switchover": {key: scheduled.get(key) for key in ("at", "from", "to")} if scheduled else None,
         **_settings(config),
         "dcs_error": dcs_error,
+        "health": health if isinstance(health, Mapping) else None,
     }
     description["restart_in_place"] = restart_in_place(description)
-    description["problems"] = problems(description)
+    description["problems"] = problems(description) + _health_problems(description, health)
     description["summary"] = summary(description)
     return description
 
@@ -170,9 +176,14 @@ def _member_problems(cluster: Mapping[str, Any], member: Mapping[str, Any]) -> l
     found = []
     if member["error"]:
         found.append(f"does not answer: {member['error']}")
-    if member["state"] not in ("running", "streaming"):
+    if member["state"] in ("starting", "start failed") and leader and leader is not member:
+        # What a rewind leaves behind that ended half way, for lack of space, never comes up.
+        found.append(f"is {member['state']}. When it stays so for minutes, it cannot follow any more; type: {_reinit(member['name'])}")
+    elif member["state"] not in ("running", "streaming"):
         found.append(f"is {member['state'] or 'in no known state'}")
     elif leader and leader is not member:
+        if member["state"] == "running" and not member["error"]:
+            found.append(f"runs and receives nothing. When its log says that WAL was removed, type: {_reinit(member['name'])}")
         if leader["timeline"] and member["timeline"] and member["timeline"] != leader["timeline"]:
             found.append(f"is on timeline {member['timeline']} and the leader on {leader['timeline']}: it does not follow")
         if member["lag_bytes"] is None:
@@ -205,6 +216,43 @@ def problems(cluster: Mapping[str, Any]) -> list[str]:
             f"Patroni is paused: nobody takes over when the leader dies. Type: {_patronictl('resume', '--wait', cluster['cluster_name'])}"
         )
     return found
+
+
+def _health_problems(cluster: Mapping[str, Any], health: Mapping[str, Any] | str | None) -> list[str]:
+    """Return what the PostgreSQL of this host says of itself, one sentence each, with what to type."""
+    name = cluster["member"]
+    if health is None:
+        return []
+    if isinstance(health, str):
+        return [f"{name} does not answer questions: {health}"]
+    found = []
+    for database, count in sorted(health["damaged"].items()):
+        first = (
+            f"hand over first (berth.odoo.switchover), then type: {_reinit(name)}"
+            if cluster["leader"] == name
+            else f"type: {_reinit(name)}"
+        )
+        found.append(
+            f"{name} read damaged pages in {database}, {count} times: its disk or memory is bad. What others have is whole; {first}"
+        )
+    for slot in health["lost_slots"]:
+        [member] = [one["name"] for one in cluster["members"] if slot_name(one["name"]) == slot] or [slot]
+        # On the leader: a replica keeps copies of the others' slots, which it does not need.
+        if cluster["leader"] == name:
+            found.append(
+                f"{member} was away for longer than its WAL is kept (max_slot_wal_keep_size), and needs a new copy: {_reinit(member)}"
+            )
+    if health["archive_waiting_s"] > ARCHIVE_LATE_S and cluster["leader"] == name:
+        found.append(
+            f"{health['archive_waiting']} WAL files of {name} wait for archive_command, the oldest for {health['archive_waiting_s'] // 60} minutes: it "
+            "fails or hangs, and the disk fills. Type on its host: docker logs --tail 50 postgresql-postgresql-1"
+        )
+    return found
+
+
+def _reinit(member: str) -> str:
+    """Return how a replica is copied anew."""
+    return f"ansible-playbook … berth.odoo.reinit_replica -e target={member} -e confirm={member}"
 
 
 def _patronictl(*words: str) -> str:
@@ -314,6 +362,44 @@ def _priority(tags: Mapping[str, Any]) -> int:
     return max(0, int(priority)) if re.fullmatch(r"-?\d+", priority) else 1
 
 
+def must_hand_over(cluster: Mapping[str, Any], member: str) -> bool:
+    """Return whether a member that goes away for a while has to hand the leading role over first: when it leads and is not alone.
+
+    Raises:
+        Refused: Without the member nobody would be left who can lead, or confirm commits.
+    """
+    named = _named(cluster, member)
+    name = cluster["cluster_name"]
+    leader = _leader(cluster)
+    if leader is named and len(cluster["members"]) == 1:
+        return False
+    need_dcs(cluster)
+    if leader is named:
+        switchover_target(cluster, None)
+        return True
+    if leader is None:
+        raise Refused(f"{name} has no leader, and {member} may be the one that could lead. See docs/database.md, Nobody leads")
+    if cluster["paused"]:
+        raise Refused(f"{name} is paused: nobody takes over if the leader dies. First type: {_patronictl('resume', '--wait', name)}")
+    others = [one for one in cluster["members"] if one is not named and one is not leader]
+    if others and named["state"] == "streaming" and not any(one["state"] == "streaming" for one in others):
+        states = ", ".join(f"{one['name']} is {one['error'] or one['state'] or 'in no known state'}" for one in others)
+        raise Refused(
+            f"without {member} no standby would be left: {states}. Repair that one first (berth.odoo.reinit_replica copies it anew)"
+        )
+    return False
+
+
+def not_back(cluster: Mapping[str, Any], member: str) -> list[str]:
+    """Return what a member that was away still lacks: sentences, nothing when it leads, or follows and confirms commits again."""
+    found = unsettled(cluster, [member])
+    named = _named(cluster, member)
+    confirms = named["role"] in (*_LEADERS, *_SYNCHRONOUS) or _truth(named["tags"].get("nosync", False))
+    if not found and cluster["synchronous_mode"] == "quorum" and not confirms:
+        found.append(f"{member} streams and does not confirm commits yet")
+    return found
+
+
 def failover_target(cluster: Mapping[str, Any], candidate: str, *, force: bool) -> str:
     """Return who should lead a cluster without leader: the candidate. The leader itself: nothing to do.
 
@@ -364,6 +450,39 @@ def check_reinitialize(cluster: Mapping[str, Any], member: str, confirm: str | N
         raise Refused(f"this deletes the data of {member} and copies it from another member. confirm {given}; type: confirm={member}")
     _need_answer(named)
     return bool(named["state"] != "creating replica")
+
+
+def check_remove(cluster: Mapping[str, Any], member: str, confirm: str | None) -> bool:
+    """Return whether a member is still there to be removed.
+
+    Raises:
+        Refused: It leads, nobody leads, what would be left has no standby that confirms commits, or it was not confirmed.
+    """
+    need_dcs(cluster)
+    name = cluster["cluster_name"]
+    if cluster["leader"] == member:
+        others = " or ".join(other["name"] for other in cluster["members"] if other["name"] != member)
+        advice = (
+            f"Hand over first: berth.odoo.switchover -e target={others}"
+            if others
+            else "It is the only member: there is nobody to hand over to"
+        )
+        raise Refused(f"{member} leads {name}. {advice}")
+    if not cluster["leader"]:
+        raise Refused(f"{name} has no leader, and {member} may be the one that has everything")
+    if confirm != member:
+        given = f"is {confirm!r}" if confirm else "is not set"
+        raise Refused(f"this takes {member} out of {name} for good. confirm {given}; type: confirm={member}")
+    left = [other for other in cluster["members"] if other["name"] not in (member, cluster["leader"])]
+    if left and cluster["synchronous_mode"] in _SYNCHRONOUS_MODES and all(_unfit(cluster, other) for other in left):
+        reasons = "; ".join(f"{other['name']} {', '.join(_unfit(cluster, other))}" for other in left)
+        raise Refused(f"without {member} nobody could take over from {cluster['leader']}: {reasons}. Repair that first")
+    return any(other["name"] == member for other in cluster["members"])
+
+
+def slot_name(member: str) -> str:
+    """Return the name of a member's replication slot, as Patroni makes it (dcs/__init__.py, slot_name_from_member_name)."""
+    return re.sub(r"[^a-z0-9_]", lambda found: "_" if found[0] in "-." else f"u{ord(found[0]):04d}", member.lower())[:63]
 
 
 def restart_in_place(cluster: Mapping[str, Any]) -> str:

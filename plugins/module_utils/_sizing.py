@@ -24,11 +24,18 @@ from ._wiring import ANALYST_CONNECTIONS, voters
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
 
+HTTP_TIERS = ("web", "batch")
+"""Odoo's tiers that answer requests; the second one is there when an instance wants it."""
+
 POSTGRESQL_MINIMUM_MB = 256
 """Below this the fixed parts (catalogue caches, checkpointer, autovacuum) leave nothing for queries (judgement)."""
 
 POSTGRESQL_BACKEND_MB = 4
 """Private memory of a connection that does nothing (judgement, between a fresh 2 MB and 10 MB after use)."""
+
+
+LEAST_CONNECTIONS = 25
+"""Patroni takes its own default of 100 instead of a lower ``max_connections``, with nothing but a line in its log (patroni 4.0, postgresql/config.py)."""
 
 
 class SizingError(ValueError):
@@ -56,7 +63,7 @@ def postgresql_parameters(
     :param memory_mb: memory the PostgreSQL container may use, page cache included, in MB. At least 256.
     :param cpus: processors the container may use. At least 1.
     :param disk_kind: ``hdd``, ``ssd`` or ``nvme``.
-    :param max_connections: upper bound of client connections. At least 10.
+    :param max_connections: upper bound of client connections. At least 25.
     :param workers: connections that work at the same moment at most, usually the sum of the pools.
         ``0`` takes 60 % of *max_connections*.
     :param disk_mb: size of the file system that holds the data, in MB, to bound WAL. ``0``: unknown.
@@ -122,8 +129,11 @@ def postgresql_parameters(
         raise SizingError(f"PostgreSQL processors are {cpus}, expected at least 1: set postgresql_cpus to 1 or more.")
     if disk_kind not in DISK_KINDS:
         raise SizingError(f"The disk kind is {disk_kind!r}, expected one of {', '.join(DISK_KINDS)}: set postgresql_disk_kind.")
-    if max_connections < 10:
-        raise SizingError(f"max_connections is {max_connections}, expected at least 10: set postgresql_max_connections to 10 or more.")
+    if max_connections < LEAST_CONNECTIONS:
+        raise SizingError(
+            f"max_connections is {max_connections}, expected at least {LEAST_CONNECTIONS}: "
+            f"set postgresql_max_connections to {LEAST_CONNECTIONS} or more."
+        )
     if workers < 0 or workers > max_connections:
         raise SizingError(
             f"{workers} connections would work at once but max_connections is {max_connections}: "
@@ -452,12 +462,14 @@ class _Planner:
                 )
             if given == 1:
                 self.notes.append((host, f"{name} has one web worker: printing a PDF makes it wait for itself"))
+            batch = self._instance_override(host, name, instance, "batch_workers", least=0)
             cron = self._instance_override(host, name, instance, "cron_workers")
             if cron is None:
                 production = _service_class(instance) == "production"
                 cron = 1 + (users >= 50) + (users >= 200) if production else 1
             odoo[name] = {
                 "web_workers": workers,
+                "batch_workers": batch or 0,
                 "cron_workers": cron,
                 "max_cron": cron,
                 "db_maxconn": DB_MAXCONN,
@@ -479,10 +491,10 @@ class _Planner:
 
     def _pools(self, host: str) -> None:
         odoo = self.hosts[host]["odoo"].values()
-        pool_least = max((item["web_workers"] for item in odoo), default=1) + 1
+        pool_least = max((item["web_workers"] + item["batch_workers"] for item in odoo), default=1) + 1
         session_least = max((_session_connections(item) for item in odoo), default=1)
         clients = max(
-            sum((item["web_workers"] + 1) * DB_MAXCONN for item in odoo),
+            sum((workers + 1) * DB_MAXCONN for item in odoo for workers in (item["web_workers"], item["batch_workers"]) if workers),
             sum(item["db_maxconn_gevent"] + (item["cron_workers"] + 1) * DB_MAXCONN for item in odoo),
         )
         pool = self._override(host, "pgbouncer_pool_size", pool_least)
@@ -513,7 +525,7 @@ class _Planner:
         beside = DIRECT_CONNECTIONS + analysts
         needed = pools + beside
         # In steps of 20, because a change restarts PostgreSQL.
-        planned = -(-needed // 20) * 20
+        planned = max(LEAST_CONNECTIONS, -(-needed // 20) * 20)
         if planned > MAXIMUM_CONNECTIONS:
             self.problems.append(
                 Problem(
@@ -634,14 +646,15 @@ class _Planner:
     def _odoo_demands(self, host: str, name: str, odoo: Mapping[str, Any]) -> Iterable[Demand]:
         instance = self.instances[host][name]
         kind = _service_class(instance)
-        idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
+        idle = {tier: WEB_FIXED_MB + (odoo[f"{tier}_workers"] - 1) * WEB_WORKER_MB for tier in HTTP_TIERS}
         web_least, web_wanted = WEB_HEAVY_MB[kind]
         # Odoo guide: 80 % of the workers light at 150 MB, 20 % heavy at 1 GB.
         guide = WEB_FIXED_MB + odoo["web_workers"] * (4 * 150 + 1024) // 5
         cron_least, cron_wanted = CRON_HEAVY_MB[kind]
         users = -(-_users(instance) // len(self._app_hosts(name)))
         for tier, least, wanted in (
-            ("web", idle + web_least, max(idle + web_wanted, guide) if kind == "production" else idle + web_wanted),
+            ("web", idle["web"] + web_least, max(idle["web"] + web_wanted, guide) if kind == "production" else idle["web"] + web_wanted),
+            ("batch", idle["batch"] + web_least, idle["batch"] + web_wanted),
             ("websocket", 208, _clamp(320 + users, 320, 1024)),
             (
                 "cron",
@@ -649,6 +662,8 @@ class _Planner:
                 CRON_FIXED_MB + odoo["cron_workers"] * cron_wanted,
             ),
         ):
+            if tier == "batch" and not odoo["batch_workers"]:
+                continue
             least = _granules(least)
             key = f"{tier}_memory_mb"
             given = self._instance_override(host, name, instance, key, least)
@@ -662,10 +677,15 @@ class _Planner:
 
     @staticmethod
     def _odoo_limits(name: str, odoo: dict[str, Any], limits: Mapping[str, int]) -> None:
-        for tier in ("web", "websocket", "cron"):
-            odoo[f"{tier}_memory_mb"] = limits[f"odoo-{name}-{tier}"]
-        idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
-        soft = _clamp(odoo["web_memory_mb"] - idle, 256, 2048) + ODOO_MAPPED_MB
+        for tier in ("web", "batch", "websocket", "cron"):
+            odoo[f"{tier}_memory_mb"] = limits.get(f"odoo-{name}-{tier}", 0)
+        # One limit for both, of the one that has less beyond what its workers take anyway.
+        rooms = [
+            odoo[f"{tier}_memory_mb"] - WEB_FIXED_MB - (odoo[f"{tier}_workers"] - 1) * WEB_WORKER_MB
+            for tier in HTTP_TIERS
+            if f"odoo-{name}-{tier}" in limits
+        ]
+        soft = _clamp(min(rooms), 256, 2048) + ODOO_MAPPED_MB
         odoo["limit_memory_soft"] = soft * 1024 * 1024
         odoo["limit_memory_hard"] = max(ODOO_HARD_MINIMUM_MB, soft * 5 // 4) * 1024 * 1024
         # The same by Odoo's own names, for odoo.conf.
@@ -810,8 +830,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
     if service.startswith("odoo-"):
         name, tier = service.removeprefix("odoo-").rsplit("-", 1)
         odoo = part["odoo"][name]
-        if tier == "web":
-            return f"{odoo['web_workers']} workers, recycled above {odoo['limit_memory_soft'] >> 20} MB (virtual)"
+        if tier in HTTP_TIERS:
+            return f"{odoo[f'{tier}_workers']} workers, recycled above {odoo['limit_memory_soft'] >> 20} MB (virtual)"
         if tier == "cron":
             return f"{odoo['cron_workers']} workers"
         return f"{odoo['db_maxconn_gevent']} connections"

@@ -9,7 +9,7 @@ problems that decides the exit code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 MIB = 1024 * 1024
@@ -17,8 +17,8 @@ MIB = 1024 * 1024
 #: A certificate with fewer days left than this is a problem: an operator needs a working week to get a new one.
 CERTIFICATE_WARNING_DAYS = 7
 
-#: Roles of members that have everything the primary has acknowledged, as Patroni 4 names them.
-SYNCHRONOUS = ("sync_standby", "quorum_standby")
+#: How full a file system may be: from the first on it is shown, from the second on it is a problem. PostgreSQL stops at 100.
+DISK_NOTE_PERCENT, DISK_PROBLEM_PERCENT = 80, 90
 
 
 def service_problem(service: Mapping[str, Any]) -> str | None:
@@ -28,53 +28,82 @@ def service_problem(service: Mapping[str, Any]) -> str | None:
         service: one entry of C(services) as returned by C(platform_info).
     """
     state = service["state"]
+    words = f": {service['last_words']}" if service.get("last_words") else ""
     if state == "missing":
         return "has no container; run playbooks/site.yml"
     if state != "running":
-        return f"is {state} (exit code {service.get('exit_code')})"
+        return f"is {state} (exit code {service.get('exit_code')}){words}"
     if service["health"] not in ("healthy", "none"):
-        return f"is running but {service['health']}"
+        return f"is running but {service['health']}{words}"
     return None
 
 
-def cluster_problems(cluster: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the PostgreSQL cluster as Patroni describes it (its C(GET /cluster) answer)."""
-    if cluster.get("error"):
-        return [f"PostgreSQL: {cluster['error']}"]
-    members: Sequence[Mapping[str, Any]] = cluster.get("members", [])
-    problems = []
-    if not any(member.get("role") in ("leader", "standby_leader") for member in members):
-        problems.append("PostgreSQL: the cluster has no leader")
-    for member in members:
-        if member.get("state") not in ("running", "streaming"):
-            problems.append(f"PostgreSQL: member {member.get('name')} is {member.get('state')}")
-    if len(members) > 1 and not any(member.get("role") in SYNCHRONOUS for member in members):
-        problems.append("PostgreSQL: no synchronous standby, so a failover now would lose what was acknowledged last")
-    return problems
+def cluster_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what the members say is wrong with the PostgreSQL cluster, each sentence once, after the hosts that say it.
+
+    Args:
+        hosts: host name → what C(platform_info) returned. Its C(postgresql) is judged by C(_patroni_cluster.describe).
+    """
+    said: dict[str, list[str]] = {}
+    for host, info in hosts.items():
+        cluster = info.get("postgresql") or {}
+        for problem in [cluster["error"]] if cluster.get("error") else cluster.get("problems", []):
+            said.setdefault(problem, []).append(host)
+    return [f"{', '.join(names)}: PostgreSQL: {problem}" for problem, names in said.items()]
+
+
+def strangers(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> list[str]:
+    """Return members of the PostgreSQL cluster that are no hosts of the inventory, one line each: nobody maintains them, and they may come to lead."""
+    members = {
+        member["name"]: None
+        for info in hosts.values()
+        for member in (info.get("postgresql") or {}).get("members", [])
+        if member.get("name")
+    }
+    return [
+        f"PostgreSQL: {name} is a member and no host of the inventory: stop it for good, then type: ansible-playbook … berth.odoo.remove_member "
+        f"-e target={name} -e confirm={name}"
+        for name in members
+        if name not in inventory
+    ]
+
+
+def disk_problem(disk: Mapping[str, Any]) -> str | None:
+    """Return why a file system needs attention, or None."""
+    if disk["used_percent"] < DISK_PROBLEM_PERCENT:
+        return None
+    return f"the file system of {disk['path']} is {disk['used_percent']} % full, {disk['free_mb']} MB are left: make room, PostgreSQL stops without"
 
 
 def certificate_problem(certificate: Mapping[str, Any]) -> str | None:
     """Return why a served certificate needs attention, or None.
 
     Args:
-        certificate: keys C(server_name), and either C(error) or C(days_left) (float, days).
+        certificate: keys C(server_name), and either C(error) or C(days_left) (float, days) and C(not_before) (time, empty when that is past).
     """
     name = certificate["server_name"]
     if certificate.get("error"):
         return f"certificate of {name}: {certificate['error']}"
     days = certificate["days_left"]
+    if certificate.get("not_before"):
+        return f"certificate of {name} is valid from {certificate['not_before']} UTC on only: a clock is wrong, here or where it was issued"
     if days < 0:
-        return f"certificate of {name} expired {-days:.0f} days ago"
+        return (
+            f"certificate of {name} expired {-days:.0f} days ago"
+            if days <= -1
+            else f"certificate of {name} expired {-24 * days:.1f} hours ago"
+        )
     if days < CERTIFICATE_WARNING_DAYS:
         return f"certificate of {name} expires in {days:.1f} days"
     return None
 
 
-def problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> list[str]:
     """Return every problem of every host, each as one line that starts with the host's name.
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).
+        inventory: every host of the inventory, also those that were not asked.
     """
     found = []
     for host, info in hosts.items():
@@ -89,13 +118,14 @@ def problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
             reason = service_problem(service)
             if reason:
                 found.append(f"{host}: {service['project']}/{service['service']} {reason}")
-        for cluster in filter(None, [info.get("postgresql")]):
-            found.extend(f"{host}: {problem}" for problem in cluster_problems(cluster))
-        for certificate in info.get("certificates", []):
-            reason = certificate_problem(certificate)
-            if reason:
-                found.append(f"{host}: {reason}")
-    return found
+        found.extend(f"{host}: {reason}" for reason in filter(None, map(disk_problem, info.get("disks") or [])))
+        found.extend(f"{host}: {reason}" for reason in filter(None, map(certificate_problem, info.get("certificates", []))))
+        # They are renewed by every run, in time.
+        found.extend(
+            f"{host}: {reason}; run playbooks/site.yml, which renews it"
+            for reason in filter(None, map(certificate_problem, info.get("leaves", [])))
+        )
+    return found + cluster_problems(hosts) + strangers(hosts, inventory)
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -114,11 +144,12 @@ def _memory(service: Mapping[str, Any]) -> str:
     return f"{used // MIB} of {limit // MIB} MiB ({100 * used // limit} %)"
 
 
-def screen(hosts: Mapping[str, Mapping[str, Any]]) -> str:
+def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> str:
     """Draw the one screen of C(playbooks/status.yml).
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).
+        inventory: every host of the inventory, also those that were not asked.
     """
     rows: list[Sequence[str]] = [("HOST", "SERVICE", "STATE", "HEALTH", "MEMORY", "VERSION", "IMAGE")]
     notes: list[str] = []
@@ -135,22 +166,22 @@ def screen(hosts: Mapping[str, Mapping[str, Any]]) -> str:
                     (service.get("image_id") or "-").removeprefix("sha256:")[:12],
                 )
             )
-        for member in (info.get("postgresql") or {}).get("members", []):
-            line = (
-                f"PostgreSQL: {member.get('name')} is {member.get('role')}, {member.get('state')}, timeline "
-                f"{member.get('timeline', '-')}, lag {member.get('lag', 0)}"
-                + (", restart pending" if member.get("pending_restart") else "")
-            )
-            # Every member says the same of all, unless they are apart.
-            if line not in notes:
-                notes.append(line)
+        notes.extend(
+            f"Disk: the file system of {disk['path']} on {host} is {disk['used_percent']} % full, {disk['free_mb']} MB are left"
+            for disk in info.get("disks") or []
+            if disk["used_percent"] >= DISK_NOTE_PERCENT
+        )
         for certificate in info.get("certificates", []):
             if not certificate.get("error"):
                 notes.append(
                     f"Certificate of {certificate['server_name']} on {host}: {certificate['days_left']:.0f} days left "
                     f"(until {certificate['not_after']}), issued by {certificate['issuer']}"
                 )
-    found = problems(hosts)
+    clusters = [info["postgresql"] for info in hosts.values() if (info.get("postgresql") or {}).get("summary")]
+    # Every member says the same of all; one that does not reach etcd knows less.
+    for cluster in sorted(clusters, key=lambda one: bool(one["dcs_error"]))[:1]:
+        notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
+    found = problems(hosts, inventory)
     services = [service for info in hosts.values() for service in info.get("services", [])]
     up = sum(1 for service in services if service_problem(service) is None)
     verdict = [f"{up} of {len(services)} services are up on {len(hosts)} host(s)."]

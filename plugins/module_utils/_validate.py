@@ -393,9 +393,15 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "country": {"type": "str"},
     "admin_login": {"type": "str"},
     "certificate": {"type": "str"},
+    "legacy_rpc": {"type": "bool"},
+    "limits": {"type": "dict"},
+    "api_paths": {"type": "list", "elements": "str"},
+    "portal_paths": {"type": "list", "elements": "str"},
     "web_workers": {"type": "int"},
+    "batch_workers": {"type": "int"},
     "cron_workers": {"type": "int"},
     "web_memory_mb": {"type": "int"},
+    "batch_memory_mb": {"type": "int"},
     "websocket_memory_mb": {"type": "int"},
     "cron_memory_mb": {"type": "int"},
     "extra_settings": {"type": "dict"},
@@ -491,8 +497,10 @@ def _check_instance_values(
     for key, lowest in {
         "users": 1,
         "web_workers": 1,
+        "batch_workers": 0,
         "cron_workers": 1,
         "web_memory_mb": 1,
+        "batch_memory_mb": 1,
         "websocket_memory_mb": 1,
         "cron_memory_mb": 1,
     }.items():
@@ -615,7 +623,9 @@ def check_topology(tiers: Any) -> Iterator[Problem]:
                 f"{match}?" if match else f"one of {', '.join(TIERS)}",
                 f"preflight_tier_hosts: {{{match or TIERS[0]}: […]}}",
             )
-    for tier in REQUIRED_TIERS:
+    # The database's hosts may come alone, before Odoo's; Odoo's need all of theirs.
+    alone = not any(tiers.get(tier) for tier in REQUIRED_TIERS if tier != "database")
+    for tier in ["database"] if alone else REQUIRED_TIERS:
         if not tiers.get(tier):
             yield Problem((), f"group {tier}", "no host", "at least one host", f"add a host to the group {tier}")
     members = _wiring.voters(tiers)

@@ -75,7 +75,15 @@ WEB_PORT = 8069
 WEBSOCKET_PORT = 8072
 
 
-def wire(instances: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+SITE_KEYS = ("certificate", "legacy_rpc", "limits", "api_paths", "portal_paths")
+"""Keys of an instance that its site at the edge has, too."""
+
+
+def wire(
+    instances: Mapping[str, Mapping[str, Any]],
+    secrets: Mapping[str, Mapping[str, str]],
+    plan: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Return the lists that the roles take, one entry an instance.
 
     The PostgreSQL role of an instance has the name of its database, which it owns. Where the instance has C(analyst), a second one reads it.
@@ -83,6 +91,7 @@ def wire(instances: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Mappi
     Args:
         instances: C(odoo_instances), as C(preflight) has checked them.
         secrets: C(odoo_instance_secrets), likewise.
+        plan: C(berth_plan) by host; it says how many workers an instance has.
 
     Returns:
         C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), and C(odoo_logins), by instance.
@@ -126,8 +135,13 @@ def wire(instances: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, Mappi
             "web": [f"http://odoo-{name}-web:{WEB_PORT}"],
             "websocket": [f"http://odoo-{name}-websocket:{WEBSOCKET_PORT}"],
         }
-        if instance.get("certificate"):
-            site["certificate"] = instance["certificate"]
+        site.update({key: instance[key] for key in SITE_KEYS if instance.get(key)})
+        sizes = [host["odoo"][name] for host in (plan or {}).values() if name in (host.get("odoo") or {})]
+        for key, workers in (("workers", "web_workers"), ("batch_workers", "batch_workers")):
+            if total := sum(int(size[workers]) for size in sizes):
+                site[key] = total
+        if site.get("batch_workers"):
+            site["batch"] = [f"http://odoo-{name}-batch:{WEB_PORT}"]
         wiring["traefik_sites"].append(site)
     return wiring
 

@@ -102,6 +102,10 @@ def etcdctl(client: DockerClient, container: str, *arguments: str) -> str:
     done = client.exec(container, ["etcdctl", "--command-timeout=10s", "member", *arguments])
     if done.rc != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
+        if arguments[0] == "remove" and "unhealthy cluster" in (done.stderr or done.stdout):
+            raise EtcdError(
+                "etcd does not let it go: of the members that stay too few run for a majority. Start them first (berth.odoo.status)"
+            )
         raise EtcdError(
             f"etcdctl member {arguments[0]} ended with {done.rc}: {words[-1] if words else 'no output'}. Type: docker logs --tail 20 etcd-etcd-1"
         )

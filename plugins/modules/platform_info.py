@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Asks the Docker API for every container that M(berth.odoo.compose_project) manages, its health and its memory.
   - Services that a project's manifest names and that have no container are reported as C(missing).
-  - Asks Patroni for the cluster where a member runs on this host.
+  - Asks Patroni for the cluster where a member runs on this host, and PostgreSQL for its own ills.
+  - Reads how full the file systems are that the containers write to, and the certificates that M(berth.odoo.compose_project) gave them.
   - Performs a TLS handshake for each given server name and returns the certificate that was really served.
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
@@ -96,11 +97,29 @@ services:
     memory_limit_bytes:
       description: "Limit of the container; 0 without."
       type: int
+    sources:
+      description: "Directories of the host that it writes to."
+      type: list
+      elements: str
+    last_words:
+      description: "Where it does not run or is not healthy, the last line of its log that says why, else the last line."
+      type: str
   sample: [{project: redis, service: redis, state: running, health: healthy, restarts: 0}]
 postgresql:
-  description: Patroni's description of the cluster, or V(null) where no member runs here.
+  description: The cluster as M(berth.odoo.postgresql_cluster_info) returns it, C(error) when Patroni does not answer, V(null) where no member runs here.
   returned: always
   type: dict
+disks:
+  description: One entry a file system that a container writes to, with C(path), C(used_percent) and C(free_mb).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{path: /var/lib/berth, used_percent: 41, free_mb: 61440}]
+leaves:
+  description: One entry a project with a certificate of the platform's authority, C(server_name) being the project, with C(der) (base64) or C(error).
+  returned: always
+  type: list
+  elements: dict
 certificates:
   description: One entry a server name, with C(der) (base64) or C(error).
   returned: always
@@ -115,15 +134,19 @@ docker_error:
 import base64
 import json
 import os
+import re
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._compose_host import MANIFEST
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._patroni_api import PatroniApi, PatroniError
+from ..module_utils._patroni_api import PatroniError, container_hosts, own_api, read_health
+from ..module_utils._patroni_api import read_cluster as read_cluster_of
+from ..module_utils._psql import find_container
 
 # The label that compose_project gives every container.
 MANAGED = "berth.managed=true"
@@ -140,6 +163,14 @@ def memory(client: DockerClient, container_id: str) -> tuple[int | None, int]:
     return max(0, stats["usage"] - droppable), stats.get("limit", 0)
 
 
+def last_words(client: DockerClient, container_id: str) -> str:
+    """Return why a container that is not well is not: the last line that says so loudly, or else the last line."""
+    lines = [line.strip() for line in client.logs(container_id, 40).splitlines() if line.strip()]
+    # One that starts again and again says little after its next start.
+    loud = [line for line in lines if re.search(r"\b(CRITICAL|FATAL|PANIC)\b", line)]
+    return (loud or lines or [""])[-1]
+
+
 def read_services(client: DockerClient) -> list[dict[str, Any]]:
     """Return one entry for each container that the collection manages, one-shot ones excepted."""
     services = []
@@ -150,12 +181,14 @@ def read_services(client: DockerClient) -> list[dict[str, Any]]:
         inspected = client.get(f"/containers/{listed['Id']}/json")
         state = inspected["State"]
         used, limit = memory(client, listed["Id"]) if state["Running"] else (None, 0)
+        health = state.get("Health", {}).get("Status", "none")
+        well = state["Status"] == "running" and health in ("healthy", "none")
         services.append(
             {
                 "project": labels.get("com.docker.compose.project"),
                 "service": labels.get("com.docker.compose.service"),
                 "state": state["Status"],
-                "health": state.get("Health", {}).get("Status", "none"),
+                "health": health,
                 "exit_code": state["ExitCode"],
                 "restarts": inspected["RestartCount"],
                 "started_at": state["StartedAt"],
@@ -164,9 +197,10 @@ def read_services(client: DockerClient) -> list[dict[str, Any]]:
                 "version": inspected["Config"].get("Labels", {}).get("org.opencontainers.image.version"),
                 "memory_bytes": used,
                 "memory_limit_bytes": inspected["HostConfig"].get("Memory") and limit,
-                "addresses": [
-                    network["IPAddress"] for network in inspected["NetworkSettings"]["Networks"].values() if network["IPAddress"]
+                "sources": [
+                    mount["Source"] for mount in inspected["Mounts"] if mount.get("RW") and mount.get("Source", "").startswith("/")
                 ],
+                "last_words": "" if well else last_words(client, listed["Id"]),
             }
         )
     return sorted(services, key=lambda service: (service["project"], service["service"]))
@@ -190,19 +224,51 @@ def add_missing(services: list[dict[str, Any]], base_dir: str) -> list[dict[str,
     return sorted(services + missing, key=lambda service: (service["project"], service["service"]))
 
 
-def read_cluster(services: list[dict[str, Any]], base_dir: str, timeout: float) -> dict[str, Any] | None:
-    """Ask the Patroni of this host for its cluster; None where no member runs here."""
-    member = next((one for one in services if (one["project"], one["service"]) == ("postgresql", "postgresql")), None)
-    if member is None or not member.get("addresses"):
+def read_cluster(client: DockerClient, base_dir: str, timeout: float) -> dict[str, Any] | None:
+    """Return the cluster as postgresql_cluster_info does, or why Patroni does not say; None where no member runs here."""
+    container = find_container(client, "postgresql", "postgresql", optional=True)
+    if container is None or not container.address:
         return None
+    tls_dir = f"{base_dir}/postgresql/tls"
     try:
-        api = PatroniApi(
-            member["addresses"][0], f"{base_dir}/postgresql/tls", "docker logs --tail 20 postgresql-postgresql-1", timeout=timeout
-        )
-        cluster: dict[str, Any] = api.get("/cluster")
+        own = own_api(container, tls_dir, timeout)
+        return read_cluster_of(own, tls_dir, container_hosts(client, container), read_health(client, container))
     except PatroniError as error:
         return {"error": str(error)}
-    return cluster
+
+
+def read_disks(sources: set[str]) -> list[dict[str, Any]]:
+    """Return how full each file system is that holds one of some directories, as df says it."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in sorted(sources):
+        try:
+            device, space = os.stat(path).st_dev, os.statvfs(path)
+        except FileNotFoundError:  # removed since the container was made
+            continue
+        used = space.f_blocks - space.f_bfree
+        # The shortest path names it best.
+        if space.f_blocks and (device not in found or len(path) < len(found[device]["path"])):
+            found[device] = {
+                "path": path,
+                "used_percent": -(-100 * used // max(1, used + space.f_bavail)),
+                "free_mb": space.f_bavail * space.f_frsize >> 20,
+            }
+    return sorted(found.values(), key=lambda disk: disk["path"])
+
+
+def read_leaves(base_dir: str) -> list[dict[str, str]]:
+    """Return the certificates that compose_project gave the projects of this host: project, DER in base64 or why it cannot be read."""
+    found = []
+    for file in sorted(Path(base_dir).glob("*/tls/tls.crt")):
+        try:
+            der = ssl.PEM_cert_to_DER_cert(
+                file.read_text(encoding="ascii").partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
+            )
+        except (OSError, ValueError) as error:
+            found.append({"server_name": file.parts[-3], "error": f"{file}: {error}"})
+        else:
+            found.append({"server_name": file.parts[-3], "der": base64.b64encode(der).decode()})
+    return found
 
 
 def served_certificate(address: str, port: int, server_name: str, timeout: float) -> dict[str, str]:
@@ -238,16 +304,21 @@ def main() -> None:
     )
     options = module.params
     services: list[dict[str, Any]] = []
+    cluster: dict[str, Any] | None = None
     docker_error = ""
     try:
-        services = read_services(DockerClient(timeout=options["timeout"] * 5))
+        client = DockerClient(timeout=options["timeout"] * 5)
+        services = read_services(client)
+        cluster = read_cluster(client, options["base_dir"], options["timeout"])
     except (DockerError, DockerUnavailable) as error:
         docker_error = f"the Docker engine cannot be asked: {error}"
     module.exit_json(
         changed=False,
         docker_error=docker_error,
         services=add_missing(services, options["base_dir"]),
-        postgresql=read_cluster(services, options["base_dir"], options["timeout"]),
+        postgresql=cluster,
+        disks=read_disks({options["base_dir"], *(source for service in services for source in service["sources"])}),
+        leaves=read_leaves(options["base_dir"]),
         certificates=[
             served_certificate(options["https_address"], options["https_port"], name, options["timeout"])
             for name in options["server_names"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postgresql_cluster
-short_description: Hand over, restart, copy anew or pause members of a PostgreSQL cluster
+short_description: Hand over, restart, copy anew, remove or pause members of a PostgreSQL cluster
 version_added: 0.1.0
 description:
   - Does one thing to the cluster from any of its hosts, after checking that it can work and loses nothing, and waits until the cluster
@@ -34,22 +34,31 @@ options:
       - V(restarted) restarts the PostgreSQL of O(member), and waits until it runs and follows the leader.
       - V(reinitialized) deletes the data of the replica O(member) and copies it from another member, with O(confirm). When it is being
         copied already, waits for that. Always a change otherwise.
+      - V(removed) forgets the member O(member), which has been stopped for good, with O(confirm). It waits until Patroni no longer has it, and
+        drops its replication slots, which would otherwise keep WAL for C(member_slots_ttl). Runs on the host of the leader. Refused for the
+        leader, and when nobody who stays could take over without loss. In check mode it asks whether a member may be stopped.
+      - V(vacated) is for the moment before O(member) or its machine is stopped: when it leads, hands the leading role over as V(switchover) does.
+        Refused when no standby would be left without it. Nothing happens when it is the only member, or where its Patroni does not
+        run, with a warning.
+      - V(back) is for the moment after: waits until O(member) leads, or follows the leader and confirms commits again. Never a change.
       - V(paused) stops Patroni from promoting anybody, for maintenance, and V(resumed) lets it. Both wait until every member knows.
     type: str
-    choices: [switchover, failover, restarted, reinitialized, paused, resumed]
+    choices: [switchover, failover, restarted, reinitialized, removed, vacated, back, paused, resumed]
     required: true
   candidate:
     description: The member that shall lead. Without it a switchover takes the one with least to repeat, by Patroni's C(failover_priority) first.
     type: str
   member:
-    description: The member to restart or to copy anew. To restart, the default is the one on this host.
+    description: >-
+      The member to restart, to copy anew, to remove, or that goes away and comes back. The default is the one on this host, except to copy it anew and
+      to remove it.
     type: str
   force:
     description: Accept with O(state=failover) that acknowledged data can be lost.
     type: bool
     default: false
   confirm:
-    description: The name of the member whose data O(state=reinitialized) deletes, once more.
+    description: The name of the member whose data O(state=reinitialized) deletes, or that O(state=removed) forgets, once more.
     type: str
   allow_leader:
     description: Restart O(member) also when it leads. What users are doing at that moment can fail, and everything else waits until it is back.
@@ -84,16 +93,20 @@ EXAMPLES = r"""
   berth.odoo.postgresql_cluster:
     state: restarted
     only_pending: true
+
+- name: Let others lead before this host is rebooted
+  berth.odoo.postgresql_cluster:
+    state: vacated
 """
 
 RETURN = r"""
 from:
   description: The member that led before; V(null) when nobody did.
-  returned: with O(state=switchover) and O(state=failover)
+  returned: with O(state=switchover) and O(state=failover), with O(state=vacated) where it handed over
   type: str
 to:
   description: The member that leads. In check mode the one that would.
-  returned: with O(state=switchover) and O(state=failover)
+  returned: with O(state=switchover) and O(state=failover), with O(state=vacated) where it handed over
   type: str
 gap_seconds:
   description:
@@ -112,8 +125,8 @@ promotion:
     leader: db2
     reason: no recovery target specified
 member:
-  description: The member that was restarted or copied anew.
-  returned: with O(state=restarted) and O(state=reinitialized)
+  description: The member that was restarted, copied anew or removed, that went away or is back.
+  returned: with O(state=restarted), O(state=reinitialized), O(state=removed), O(state=vacated) and O(state=back)
   type: str
 needed:
   description: Whether the member had to be restarted. With C(check_mode) and C(changed_when) this only asks.
@@ -121,7 +134,7 @@ needed:
   type: bool
 cluster:
   description: The cluster afterwards, in check mode before, as M(berth.odoo.postgresql_cluster_info) returns it.
-  returned: always
+  returned: unless O(state=vacated) found no Patroni
   type: dict
 """
 
@@ -148,15 +161,19 @@ from ..module_utils._patroni_api import (
 from ..module_utils._patroni_cluster import (
     Refused,
     check_reinitialize,
+    check_remove,
     failover_target,
     following,
+    must_hand_over,
     need_dcs,
+    not_back,
     promotion,
     restart_needed,
+    slot_name,
     switchover_target,
     unsettled,
 )
-from ..module_utils._psql import PsqlError, find_container
+from ..module_utils._psql import PsqlError, find_container, psql
 
 INTERVAL = 0.5
 GAP_INTERVAL = 0.05
@@ -207,6 +224,11 @@ class Session:
                     f"docker exec {self.options['project']}-{self.options['service']}-1 patronictl list"
                 )
             time.sleep(INTERVAL)
+
+    def has_slot(self, member: str) -> bool:
+        """Return whether the PostgreSQL of this host keeps WAL for a member."""
+        [slots] = psql(self.client, self.container, "SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots;")
+        return slot_name(member) in slots
 
     def api(self, member: str) -> PatroniApi:
         """Return the REST API of a member."""
@@ -329,6 +351,54 @@ def reinitialized(session: Session, check_mode: bool) -> dict[str, Any]:
     return result
 
 
+def removed(session: Session, check_mode: bool) -> dict[str, Any]:
+    """Forget a member that has been stopped."""
+    member, name = session.options["member"], session.before["cluster_name"]
+    there = check_remove(session.before, member, session.options["confirm"])
+    if session.before["leader"] != session.before["member"]:
+        raise Refused(f"this is the host of {session.before['member']}, and {session.before['leader']} leads {name}: run it there")
+    result: dict[str, Any] = {"changed": there or session.has_slot(member), "member": member}
+    if result["changed"] and not check_mode:
+
+        def missing(cluster: Cluster) -> list[str]:
+            listed = any(one["name"] == member for one in cluster["members"])
+            return [f"{member} is still a member: stop its container postgresql-postgresql-1 for good"] if listed else []
+
+        result["cluster"] = session.wait(missing)
+        if session.has_slot(member):
+            drop_slot(session, member)
+    return result
+
+
+def drop_slot(session: Session, member: str) -> None:
+    """Let Patroni drop the slots of a member that is gone, on every member, and not only after ``member_slots_ttl``.
+
+    It would make a slot anew that somebody else drops. Interrupted in between, the next patroni_config sets the time again.
+    """
+    name, kept = session.before["cluster_name"], session.own.get("/config").get("member_slots_ttl")
+    session.command("edit-config", "--quiet", "--force", "--set", "member_slots_ttl=0", name)
+    try:
+        session.wait(lambda _cluster: [f"the replication slot of {member} is still there"] if session.has_slot(member) else [])
+    finally:
+        session.command("edit-config", "--quiet", "--force", "--set", f"member_slots_ttl={'null' if kept is None else kept}", name)
+
+
+def vacated(session: Session, check_mode: bool) -> dict[str, Any]:
+    """Hand the leading role over when a member that is about to go away has it."""
+    member = session.options["member"] or session.before["member"]
+    handed = switchover(session, check_mode) if must_hand_over(session.before, member) else {}
+    return {"changed": False, "member": member, **handed}
+
+
+def back(session: Session, check_mode: bool) -> dict[str, Any]:
+    """Wait for a member that was away."""
+    member = session.options["member"] or session.before["member"]
+    result: dict[str, Any] = {"changed": False, "member": member}
+    if not check_mode:
+        result["cluster"] = session.wait(lambda cluster: not_back(cluster, member))
+    return result
+
+
 def pause(session: Session, check_mode: bool) -> dict[str, Any]:
     """Pause Patroni, or let it go on."""
     wanted = session.options["state"] == "paused"
@@ -349,9 +419,23 @@ VERBS: dict[str, Callable[[Session, bool], dict[str, Any]]] = {
     "failover": failover,
     "restarted": restarted,
     "reinitialized": reinitialized,
+    "removed": removed,
+    "vacated": vacated,
+    "back": back,
     "paused": pause,
     "resumed": pause,
 }
+
+
+def deserted(options: Mapping[str, Any]) -> str:
+    """Return why the Patroni of this host can hand nothing over, nothing when it can. Raises DockerError, DockerUnavailable."""
+    client = DockerClient()
+    try:
+        container = find_container(client, options["project"], options["service"], optional=False)
+        own_api(container, options["tls_dir"]).get("/patroni", timeout=QUICK)
+    except (PatroniError, PsqlError) as error:
+        return str(error)
+    return ""
 
 
 def moment(text: str | None) -> datetime | None:
@@ -386,10 +470,13 @@ def main() -> None:
             "running_since": {"type": "str"},
             "timeout": {"type": "int", "default": 180},
         },
-        required_if=[("state", "failover", ["candidate"]), ("state", "reinitialized", ["member"])],
+        required_if=[("state", "failover", ["candidate"]), ("state", "reinitialized", ["member"]), ("state", "removed", ["member"])],
         supports_check_mode=True,
     )
     try:
+        if module.params["state"] == "vacated" and (reason := deserted(module.params)):
+            module.warn(f"PostgreSQL on this host: nothing is handed over, because {reason}")
+            module.exit_json(changed=False, member=module.params["member"])
         session = Session({**module.params, "running_since": moment(module.params["running_since"])})
         result = VERBS[module.params["state"]](session, module.check_mode)
     except Refused as error:

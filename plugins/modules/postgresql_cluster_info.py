@@ -192,6 +192,24 @@ dcs_error:
   description: Why etcd counts as away for the Patroni of this host; empty when it does not.
   returned: always
   type: str
+health:
+  description: What the PostgreSQL of this host says of itself; V(null) when it does not answer.
+  returned: always
+  type: dict
+  contains:
+    damaged:
+      description: "Database to the times that a page with a wrong checksum was read from it."
+      type: dict
+    lost_slots:
+      description: "Replication slots whose WAL is gone."
+      type: list
+      elements: str
+    archive_waiting:
+      description: "WAL files that wait for archive_command."
+      type: int
+    archive_waiting_s:
+      description: "Seconds for which the oldest of them waits."
+      type: int
 problems:
   description: What an operator should know, one sentence each; empty when all is well.
   returned: always
@@ -208,7 +226,7 @@ summary:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._patroni_api import PATRONI_OPTIONS, PatroniError, container_hosts, own_api, read_cluster
+from ..module_utils._patroni_api import PATRONI_OPTIONS, PatroniError, container_hosts, own_api, read_cluster, read_health
 from ..module_utils._psql import PsqlError, find_container
 
 
@@ -220,7 +238,7 @@ def main() -> None:
         client = DockerClient()
         container = find_container(client, options["project"], options["service"], optional=False)
         own = own_api(container, options["tls_dir"])
-        cluster = read_cluster(own, options["tls_dir"], container_hosts(client, container))
+        cluster = read_cluster(own, options["tls_dir"], container_hosts(client, container), read_health(client, container))
     except (PatroniError, PsqlError, DockerError, DockerUnavailable) as error:
         module.fail_json(msg=f"Patroni: {error}")
     module.exit_json(changed=False, **cluster)

@@ -25,7 +25,7 @@ def test_everything_is_up(host: Host, play: Player, tmp_path: Path) -> None:
         assert " running " in line
         assert " healthy " in line
         assert f" of {container.facts['HostConfig']['Memory'] // 2**20} MiB" in line
-    assert f"PostgreSQL: {host.name} is leader, running" in run.output
+    assert f"PostgreSQL: berth: led by {host.name}" in run.output
     assert f"Certificate of {host.address} on {host.name}: " in run.output
     data = json.loads(file.read_text(encoding="utf-8"))
     assert data["problems"] == []

@@ -93,7 +93,8 @@ INPUTS = {
         "odoo_db_password": AWKWARD + ":",
         "odoo_admin_password": AWKWARD,
         "odoo_web_workers": 3,
-        "odoo_extra_settings": {"limit_time_real": 300, "server_wide_modules": ["base", "web", "rpc"]},
+        "odoo_batch_workers": 2,
+        "odoo_extra_settings": {"limit_time_real": 300, "log_handler": [":INFO", "werkzeug:WARNING"]},
     },
     "traefik": {
         "traefik_image": "sha256:1d",
@@ -134,7 +135,10 @@ def play(name: str, variables: dict, output: Path) -> dict:
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes text of several lines as it stands."""
+    """Writes text of several lines as it stands, and everything in full where it is."""
+
+    def ignore_aliases(self, data):
+        return True
 
 
 Dumper.add_representer(

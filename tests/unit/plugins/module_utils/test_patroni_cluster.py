@@ -264,7 +264,7 @@ def test_priorities_and_nofailover_count() -> None:
             "three",
             lambda answers: answers["members"]["db2"].pop("replication_state"),
             "db2",
-            "db2 cannot take over: it is running and does not stream",
+            "db2 cannot take over: it runs and receives nothing",
         ),
     ],
 )
@@ -347,6 +347,74 @@ def test_a_copy_that_would_hurt_is_refused(name: str, target: str, confirm: str 
         cluster_rules.check_reinitialize(described(name), target, confirm)
 
 
+def test_a_replica_is_removed_once() -> None:
+    assert cluster_rules.check_remove(described("three"), "db3", "db3") is True
+    assert cluster_rules.check_remove(described("three"), "db9", "db9") is False
+    # The last standby may go: who has none has decided so.
+    assert cluster_rules.check_remove(
+        described("three", lambda answers: answers["cluster"]["members"].remove(of(answers, "db2"))), "db3", "db3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "confirm", "words"),
+    [
+        ("three", "db1", "db1", "db1 leads berth. Hand over first: berth.odoo.switchover -e target=db2 or db3"),
+        ("one", "solo", "solo", "the only member"),
+        ("three", "db3", None, "confirm is not set; type: confirm=db3"),
+        ("lagging", "db2", "db2", "without db2 nobody could take over"),
+        ("no_leader", "db3", "db3", "has no leader"),
+        ("etcd_away_leader", "db1", "db1", "etcd is away"),
+    ],
+)
+def test_a_removal_that_would_hurt_is_refused(name: str, target: str, confirm: str | None, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        cluster_rules.check_remove(described(name), target, confirm)
+
+
+@pytest.mark.parametrize(("member", "slot"), [("db1", "db1"), ("DB-1.a", "db_1_a"), ("däb", "du0228b"), ("x" * 70, "x" * 63)])
+def test_slots_are_named_as_patroni_names_them(member: str, slot: str) -> None:
+    assert cluster_rules.slot_name(member) == slot
+
+
+HEALTHY: dict[str, Any] = {"damaged": {}, "lost_slots": [], "archive_waiting": 0, "archive_waiting_s": 0}
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        (HEALTHY, []),
+        (None, []),
+        ({**HEALTHY, "archive_waiting": 3, "archive_waiting_s": 299}, []),
+        ("psql ended with exit code 2: FATAL: the database system is starting up", ["db2 does not answer questions: psql ended"]),
+        ({**HEALTHY, "damaged": {"main": 2}}, ["db2 read damaged pages in main, 2 times", "reinit_replica -e target=db2 -e confirm=db2"]),
+        # It is no leader, so these are the leader's to tell.
+        ({**HEALTHY, "lost_slots": ["db3"], "archive_waiting": 9, "archive_waiting_s": 900}, []),
+    ],
+)
+def test_what_a_replica_says_of_itself(health: Any, words: list[str]) -> None:
+    answers = recorded("three")
+    status = answers["patroni"]
+    found = cluster_rules.describe(status, answers["members"], answers["cluster"], answers["config"], status["dcs_last_seen"], health)[
+        "problems"
+    ]
+    assert len(found) == bool(words)
+    assert all(word in found[0] for word in words)
+
+
+def test_what_a_leader_says_of_itself() -> None:
+    answers = recorded("three")
+    status = answers["members"]["db1"]
+    health = {"damaged": {"main": 1}, "lost_slots": ["db3", "db9"], "archive_waiting": 9, "archive_waiting_s": 900}
+    damaged, lost, stranger, late = cluster_rules.describe(
+        status, answers["members"], answers["cluster"], answers["config"], status["dcs_last_seen"], health
+    )["problems"]
+    assert "hand over first (berth.odoo.switchover), then type: ansible-playbook" in damaged
+    assert lost.startswith("db3 was away for longer than its WAL is kept (max_slot_wal_keep_size)")
+    assert stranger.startswith("db9 was away")
+    assert "9 WAL files of db1 wait for archive_command, the oldest for 15 minutes" in late
+
+
 def needs_restart(cluster: dict[str, Any], name: str, **options: Any) -> bool:
     return cluster_rules.restart_needed(cluster, name, **{"allow_leader": False, "only_pending": False, "running_since": None, **options})
 
@@ -398,6 +466,44 @@ def test_what_a_standby_cannot_have_lower_than_its_primary_needs_the_leader_in_i
 
 
 # --- afterwards --------------------------------------------------------------------------------------------------------------------
+
+
+def test_who_leads_hands_over_before_it_goes_away_unless_it_is_alone() -> None:
+    assert cluster_rules.must_hand_over(described("three"), "db1")
+    assert not cluster_rules.must_hand_over(described("three"), "db2")
+    assert not cluster_rules.must_hand_over(described("one"), "solo")
+
+
+def ill(*names: str) -> Change:
+    """Members that do not stream."""
+    return lambda answers: [answers["members"][name].update(state="starting", replication_state=None) for name in names] and None
+
+
+def test_the_last_standby_stays_and_one_that_is_ill_may_go() -> None:
+    cluster = described("three", ill("db3"))
+    with pytest.raises(Refused, match="without db2 no standby would be left: db3 is starting"):
+        cluster_rules.must_hand_over(cluster, "db2")
+    assert not cluster_rules.must_hand_over(cluster, "db3")
+    assert cluster_rules.must_hand_over(cluster, "db1")
+    with pytest.raises(Refused, match="no member of berth can take over"):
+        cluster_rules.must_hand_over(described("three", ill("db2", "db3")), "db1")
+
+
+@pytest.mark.parametrize(("name", "member"), [("paused", "db2"), ("no_leader", "db2"), ("etcd_gone_leader", "db1")])
+def test_nobody_goes_away_where_nobody_could_take_over(name: str, member: str) -> None:
+    with pytest.raises(Refused):
+        cluster_rules.must_hand_over(described(name), member)
+
+
+def test_a_member_is_back_when_it_leads_or_confirms_commits() -> None:
+    assert cluster_rules.not_back(described("three"), "db1") == []
+    assert cluster_rules.not_back(described("three"), "db3") == []
+    late = described("three", lambda answers: of(answers, "db3").update(role="replica"))
+    assert cluster_rules.not_back(late, "db3") == ["db3 streams and does not confirm commits yet"]
+    assert cluster_rules.not_back(late, "db2") == []
+    assert cluster_rules.not_back(described("three", ill("db3")), "db3") == ["db3 is starting and does not stream"]
+    never = described("three", lambda answers: of(answers, "db3").update(role="replica", tags={"nosync": True}))
+    assert cluster_rules.not_back(never, "db3") == []
 
 
 def test_a_cluster_is_settled_when_everybody_follows_a_leader_that_accepts_writes() -> None:

@@ -241,9 +241,12 @@ def test_garbage_is_reported_and_breaks_nothing(garbage: Any) -> None:
 
 
 def given_by_site() -> dict[str, set[str]]:
-    """Role to the variables that playbooks/site.yml gives it."""
+    """Role to the variables that playbooks/site.yml gives it, itself or in the plays that it imports."""
     given: dict[str, set[str]] = {}
-    for play in yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8")):
+    plays = yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8"))
+    for imported in [play["ansible.builtin.import_playbook"] for play in plays if "ansible.builtin.import_playbook" in play]:
+        plays += yaml.safe_load((COLLECTION / "playbooks" / imported).read_text(encoding="utf-8"))
+    for play in plays:
         for entry in play.get("roles", []):
             given.setdefault(entry["role"].rpartition(".")[2], set()).update(entry.get("vars", {}))
         for task in play.get("tasks", []):
@@ -295,6 +298,19 @@ def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
     assert all(f'"{name}"' in text for name in overrides)
     assert overrides <= known
     assert {f"odoo_{key}" for key in ("web_workers", "cron_workers", "web_memory_mb", "websocket_memory_mb", "cron_memory_mb")} <= known
+
+
+def test_who_is_not_well_is_first_and_who_leads_is_last() -> None:
+    names = ("vm1", "vm2", "vm3")
+    facts = (
+        {"postgresql": "leader", "etcd_healthy": True},
+        {"postgresql": "standby", "etcd_healthy": True},
+        {"postgresql": "", "etcd_healthy": False},
+    )
+    hosts = {name: host(facts={"etcd": "member", **found}) for name, found in zip(names, facts, strict=True)}
+    plan = examine(hosts, {**TIERS, "database": list(names)}).plan
+    assert [plan[name]["postgresql"]["turn"] for name in names] == [2, 1, 0]
+    assert [plan[name]["etcd"]["turn"] for name in names] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(

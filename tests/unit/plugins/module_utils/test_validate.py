@@ -393,6 +393,13 @@ def test_what_is_no_image_reference_is_refused(image: Any) -> None:
 # -- topology
 
 
+def test_database_hosts_may_come_alone_and_not_with_half_of_odoo() -> None:
+    assert not list(_validate.check_topology({"database": ["db1"]}))
+    missing = [problem.subject for problem in _validate.check_topology({"database": ["db1"], "app": ["app1"]})]
+    assert missing[:2] == ["group edge", "group cache"]
+    assert next(problem.subject for problem in _validate.check_topology({"witness": ["w"]})) == "group database"
+
+
 def test_a_small_and_a_large_topology_pass() -> None:
     assert not list(_validate.check_topology({tier: ["vm1"] for tier in _validate.REQUIRED_TIERS}))
     three = {**{tier: ["a", "b"] for tier in _validate.REQUIRED_TIERS}, "database": ["a", "b", "c"]}

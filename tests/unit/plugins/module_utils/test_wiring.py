@@ -35,6 +35,18 @@ def test_each_tier_gets_its_own_list() -> None:
     assert "certificate" not in wiring["traefik_sites"][1]
 
 
+def test_a_site_knows_its_limits_and_the_workers_of_all_hosts() -> None:
+    instances = {"main": {**INSTANCES["main"], "legacy_rpc": True, "limits": {"api": 2}, "api_paths": ["/edi"], "users": 5}}
+    sizes = [{"web_workers": 4, "batch_workers": 1}, {"web_workers": 6, "batch_workers": 1}]
+    plan = {"app1": {"odoo": {"main": sizes[0]}}, "app2": {"odoo": {"main": sizes[1]}}, "db1": {}}
+    site = wire(instances, SECRETS, plan)["traefik_sites"][0]
+    assert (site["workers"], site["batch_workers"], site["batch"]) == (10, 2, ["http://odoo-main-batch:8069"])
+    alone = wire(instances, SECRETS, {"app1": {"odoo": {"main": {**sizes[0], "batch_workers": 0}}}})["traefik_sites"][0]
+    assert "batch" not in alone and "batch_workers" not in alone
+    assert (site["legacy_rpc"], site["limits"], site["api_paths"]) == (True, {"api": 2}, ["/edi"])
+    assert "users" not in site
+
+
 def test_an_analyst_reads_one_database_and_has_no_pool() -> None:
     instances = {**INSTANCES, "test": {**INSTANCES["test"], "analyst": {"networks": ["10.0.5.0/24"], "settings": {"work_mem": "64MB"}}}}
     wiring = wire(instances, {**SECRETS, "test": {**SECRETS["test"], "analyst_password": "an"}})

@@ -191,6 +191,26 @@ def test_a_restart_is_of_this_hosts_member_and_only_when_needed() -> None:
     assert session.commands == []
 
 
+def test_who_goes_away_hands_over_when_it_leads() -> None:
+    apis = {"db1": Api([False]), "db2": Api([False, True])}
+    session = Session(described("three"), described("after_switchover"), apis=apis, member="db1")
+    result = postgresql_cluster.vacated(session, check_mode=False)
+    assert session.commands == [("switchover", "--force", "--leader", "db1", "--candidate", "db2", "berth")]
+    assert (result["changed"], result["member"], result["to"]) == (True, "db1", "db2")
+    session = Session(described("three"))
+    assert postgresql_cluster.vacated(session, check_mode=False) == {"changed": False, "member": "db2"}
+    assert session.commands == []
+
+
+def test_who_comes_back_is_waited_for() -> None:
+    well = described("three")
+    session = Session(well, changed(well, "db2", state="starting"), changed(well, "db2", role="replica"), well)
+    assert postgresql_cluster.back(session, check_mode=False) == {"changed": False, "member": "db2", "cluster": well}
+    session = Session(well, changed(well, "db2", role="replica"))
+    with pytest.raises(PatroniError, match="db2 streams and does not confirm commits yet"):
+        postgresql_cluster.back(session, check_mode=False)
+
+
 def test_a_copy_that_is_under_way_is_waited_for_and_not_begun_again() -> None:
     done = changed(described("creating"), "db2", state="streaming", timeline=5, started_at="2026-11-24 20:00:00+00:00")
     session = Session(described("creating"), described("creating"), done, member="db2", confirm="db2")
@@ -233,3 +253,62 @@ def test_a_time_without_offset_is_refused(text: str) -> None:
 def test_a_time_is_read_as_patroni_writes_it_and_as_iso_wants_it() -> None:
     assert postgresql_cluster.moment(None) is None
     assert postgresql_cluster.moment("2026-11-24 22:00:00.5+00:00") == postgresql_cluster.moment("2026-11-24T22:00:00.500Z")
+
+
+class Keeper(Session):
+    """A session on the leader's host, whose PostgreSQL keeps slots; it drops them when Patroni's time for them is 0."""
+
+    def __init__(self, *states: dict[str, Any], slots: list[str], **options: Any) -> None:
+        super().__init__(states[0], *states, **options)
+        self.slots = slots
+        self.own = self  # type: ignore[assignment]
+
+    def get(self, path: str) -> Any:
+        assert path == "/config"
+        return {"member_slots_ttl": "30min"}
+
+    def has_slot(self, member: str) -> bool:
+        if any("member_slots_ttl=0" in command for command in self.commands):
+            self.slots.clear()
+        return member in self.slots
+
+
+def led_from_here(cluster: dict[str, Any], without: str = "") -> dict[str, Any]:
+    here = {**cluster, "member": cluster["leader"]}
+    here["members"] = [one for one in cluster["members"] if one["name"] != without]
+    return here
+
+
+def test_a_member_is_forgotten_with_its_slot_and_the_time_for_slots_stays() -> None:
+    there = led_from_here(described("three"))
+    session = Keeper(there, led_from_here(described("three"), "db3"), slots=["db3"], member="db3", confirm="db3")
+    result = postgresql_cluster.removed(session, check_mode=False)
+    assert result["changed"]
+    assert [command[-2] for command in session.commands] == ["member_slots_ttl=0", "member_slots_ttl=30min"]
+
+
+def test_a_removal_is_only_asked_for_in_check_mode_and_done_once() -> None:
+    session = Keeper(led_from_here(described("three")), slots=["db3"], member="db3", confirm="db3")
+    assert postgresql_cluster.removed(session, check_mode=True) == {"changed": True, "member": "db3"}
+    assert session.commands == []
+    again = Keeper(led_from_here(described("three"), "db3"), slots=[], member="db3", confirm="db3")
+    assert postgresql_cluster.removed(again, check_mode=False) == {"changed": False, "member": "db3"}
+
+
+def test_a_member_that_still_runs_is_not_forgotten() -> None:
+    session = Keeper(led_from_here(described("three")), slots=["db3"], member="db3", confirm="db3", timeout=0)
+    with pytest.raises(PatroniError, match="db3 is still a member: stop its container"):
+        postgresql_cluster.removed(session, check_mode=False)
+
+
+def test_a_slot_that_stays_is_said_and_the_time_for_slots_is_set_again() -> None:
+    session = Keeper(led_from_here(described("three"), "db3"), slots=["db3"], member="db3", confirm="db3", timeout=0)
+    session.has_slot = lambda member: True  # type: ignore[method-assign]
+    with pytest.raises(PatroniError, match="the replication slot of db3 is still there"):
+        postgresql_cluster.removed(session, check_mode=False)
+    assert session.commands[-1][-2] == "member_slots_ttl=30min"
+
+
+def test_a_removal_needs_the_host_of_the_leader() -> None:
+    with pytest.raises(Refused, match="this is the host of db2, and db1 leads berth: run it there"):
+        postgresql_cluster.removed(Keeper(described("three"), slots=[], member="db3", confirm="db3"), check_mode=True)
