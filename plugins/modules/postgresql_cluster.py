@@ -40,7 +40,7 @@ options:
       - V(vacated) is for the moment before O(member) or its machine is stopped. When it leads, hands the leading role over as V(switchover) does.
         Refused when no standby would be left without it. Nothing happens when it is the only member, or where its Patroni does not
         run, with a warning.
-      - V(back) is for the moment after: waits until O(member) leads, or follows the leader and confirms commits again. Never a change.
+      - V(back) is for the moment after that. It waits until O(member) leads, or follows the leader and confirms commits again. Never a change.
       - V(paused) stops Patroni from promoting anybody, for maintenance, and V(resumed) lets it. Both wait until every member knows.
     type: str
     choices: [switchover, failover, restarted, reinitialized, removed, vacated, back, paused, resumed]
