@@ -37,10 +37,10 @@ options:
       - V(removed) forgets the member O(member), which has been stopped for good, with O(confirm). It waits until Patroni no longer has it, and
         drops its replication slots, which would otherwise keep WAL for C(member_slots_ttl). Runs on the host of the leader. Refused for the
         leader, and when nobody who stays could take over without loss. In check mode it asks whether a member may be stopped.
-      - V(vacated) is for the moment before O(member) or its machine is stopped. When it leads, hands the leading role over as V(switchover) does.
+      - V(vacated) is for the moment before O(member) or its machine is stopped: when it leads, hands the leading role over as V(switchover) does.
         Refused when no standby would be left without it. Nothing happens when it is the only member, or where its Patroni does not
         run, with a warning.
-      - V(back) is for the moment after that. It waits until O(member) leads, or follows the leader and confirms commits again. Never a change.
+      - V(back) is for the moment after: waits until O(member) leads, or follows the leader and confirms commits again. Never a change.
       - V(paused) stops Patroni from promoting anybody, for maintenance, and V(resumed) lets it. Both wait until every member knows.
     type: str
     choices: [switchover, failover, restarted, reinitialized, removed, vacated, back, paused, resumed]
