@@ -25,7 +25,7 @@ PASSWORD_LENGTH = 40
 
 def new_password() -> str:
     """Return a password of letters and digits, which need quoting nowhere."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH))
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _number in range(PASSWORD_LENGTH))
 
 
 def plain(value: Any) -> Any:

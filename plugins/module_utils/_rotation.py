@@ -163,9 +163,11 @@ def _pairs(text: str, instance: str) -> yaml.MappingNode:
     """Return the node of an instance's secrets."""
     node = _compose(text)
     for name in (VARIABLE, instance):
-        assert isinstance(node, yaml.MappingNode)  # noqa: S101 - _entry has looked
-        node = next(value for key, value in node.value if key.value == name)
-    assert isinstance(node, yaml.MappingNode)  # noqa: S101 - as above
+        # _entry has looked; this is for who calls it without.
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for key, value in pairs if key.value == name), None)
+    if not isinstance(node, yaml.MappingNode):
+        raise RotationError(f"it has no {VARIABLE}.{instance}: name the file that has it, -e secrets_file=<file>")
     return node
 
 

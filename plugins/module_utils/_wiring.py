@@ -129,7 +129,7 @@ def wire(
             {"name": login["name"], "password": login["password"]} for login in logins if login["password"] is not None
         ]
         wiring["redis_users"].append({"name": name, "password": secrets[name]["redis_password"], "prefix": name})
-        site = {
+        site: dict[str, Any] = {
             "name": name,
             "domains": list(instance["domains"]),
             "web": [f"http://odoo-{name}-web:{WEB_PORT}"],

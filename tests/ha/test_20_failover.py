@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.berth.odoo.tests.support import contract
 from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, POSTGRESQL, drill, evidence, leader, wait_until_fit
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
+    from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 USERS = 4
@@ -75,6 +77,12 @@ def test_postgresql_killed(lab: Lab, play: Player) -> None:
     assert record
     measured = judge(record, before, crash=True)
     assert measured["stall_s"] < record["timers"]["ttl"] - record["timers"]["loop_wait"]
+
+
+def test_listeners_hear_again_after_a_failover(admin: Odoo, play: Player) -> None:
+    """They lost their connections, and nobody else would notice. The drill before took most of the minute that they have."""
+    notification, action = contract.listeners(admin, within=30)
+    play.say(f"notification {notification:.2f} s, triggered action {action:.2f} s")
 
 
 def test_the_primary_is_cut_off_with_a_writer_on_its_side(lab: Lab, play: Player) -> None:

@@ -64,13 +64,16 @@ class Load:
     """Users that each do what needs the database, ten times a second together."""
 
     def __init__(self, users: list[Odoo]) -> None:
-        self.users, self.answers, self.stop = users, [], threading.Event()
+        self.users, self.stop = users, threading.Event()
+        self.answers: list[tuple[float, str]] = []
 
     def work(self, user: Odoo, number: int) -> None:
+        made = user.call("res.partner", "create", {"name": "berth rotation"})
+        partner = made if isinstance(made, list) else [made]
         while not self.stop.wait(INTERVAL * len(self.users)):
             began = time.monotonic()
             try:
-                user.call("res.partner", "write", [user.rpc("/web/session/get_session_info")["partner_id"]], {"comment": f"<p>{began}</p>"})
+                user.call("res.partner", "write", partner, {"comment": f"<p>{began}</p>"})
                 result = "ok"
             except (AssertionError, OSError, ValueError) as error:
                 result = f"user {number} after {time.monotonic() - began:.1f} s: {error}"
@@ -102,11 +105,14 @@ def users(lab: Lab, host: Host) -> list[Odoo]:
     return found
 
 
-def test_a_wrong_vault_password_changes_nothing(lab: Lab, host: Host, play: Player, tmp_path: Path) -> None:
+def test_a_wrong_vault_password_or_half_a_platform_changes_nothing(lab: Lab, host: Host, play: Player, tmp_path: Path) -> None:
     before, file = host.state(), secrets_file(lab).read_bytes()
     wrong = tmp_path / "wrong"
     wrong.write_text("not the password\n")
     rotate(play, vault_password_file=wrong).expect_refusal("Decryption failed")
+    for arguments in (["--limit", "db1,db2,db3"], ["--tags", "database"]):
+        variables = {"secrets_file": str(secrets_file(lab))}
+        play(ROTATE, *arguments, variables=variables).expect_refusal("nothing was changed. A rotation concerns all hosts and tiers")
     assert (host.state(), secrets_file(lab).read_bytes()) == (before, file)
 
 
