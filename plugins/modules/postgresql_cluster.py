@@ -34,7 +34,7 @@ options:
       - V(restarted) restarts the PostgreSQL of O(member), and waits until it runs and follows the leader.
       - V(reinitialized) deletes the data of the replica O(member) and copies it from another member, with O(confirm). When it is being
         copied already, waits for that. Always a change otherwise.
-      - V(removed) forgets the member O(member), which has been stopped for good, with O(confirm): waits until Patroni no longer has it, and
+      - V(removed) forgets the member O(member), which has been stopped for good, with O(confirm). Waits until Patroni no longer has it, and
         drops its replication slots, which would otherwise keep WAL for C(member_slots_ttl). Runs on the host of the leader. Refused for the
         leader, and when nobody who stays could take over without loss. In check mode it asks whether a member may be stopped.
       - V(paused) stops Patroni from promoting anybody, for maintenance, and V(resumed) lets it. Both wait until every member knows.
