@@ -114,6 +114,30 @@ def test_a_member_on_another_timeline() -> None:
     assert cluster["problems"] == ["db3 is on timeline 1 and the leader on 2: it does not follow"]
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (
+            "starting",
+            "db3 is starting. When it stays so for minutes, it cannot follow any more; type: ansible-playbook … berth.odoo.reinit_replica",
+        ),
+        ("start failed", "db3 is start failed. When it stays so"),
+        (
+            "running",
+            "db3 runs and receives nothing. When its log says that WAL was removed, type: ansible-playbook … berth.odoo.reinit_replica",
+        ),
+        ("stopped", "db3 is stopped"),
+    ],
+)
+def test_a_replica_that_does_not_follow_is_named_with_what_to_type(state: str, words: str) -> None:
+    def change(answers: dict[str, Any]) -> None:
+        answers["members"]["db3"].update(state=state)
+        answers["members"]["db3"].pop("replication_state", None)
+
+    [problem] = described("three", change)["problems"]
+    assert problem.startswith(words)
+
+
 def test_a_position_that_nobody_knows() -> None:
     cluster = described("three", lambda answers: of(answers, "db3").update(lag="unknown"))
     assert cluster["problems"] == ["db3 repeats from an unknown position"]
