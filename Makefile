@@ -44,7 +44,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 	@tools/lock
 
 ##@ Prove it
-.PHONY: test sanity build molecule bench-converge bench-postgresql bench-failover
+.PHONY: test sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation
 test: bootstrap setup ## Everything: lint, unit, sanity, build, lab, every Molecule scenario; within an hour on 2 cores
 	@python tests/run.py
 sanity: setup ## ansible-test sanity
@@ -60,8 +60,10 @@ bench-converge: setup ## Time converging the demo: no-op, one setting changed; f
 	@python tests/bench/converge.py $(BENCH)
 bench-postgresql: setup ## Compare tuned with default PostgreSQL on the demo's VM: pgbench, Odoo deliveries; about 3 minutes; BENCH=--help lists more
 	@python tests/bench/postgresql.py $(BENCH)
-bench-failover: setup ## Break the database of the lab ha in nine ways, three runs each; about 45 minutes; BENCH=--help lists more
+bench-failover: setup ## Break the database of the lab ha in eleven ways, three runs each; about an hour; BENCH=--help lists more
 	@python tests/bench/failover.py $(BENCH)
+bench-isolation: setup ## Measure clerks beside a batch, on the demo and on stock Odoo; about 6 minutes; BENCH=--help lists more
+	@python tests/bench/isolation.py $(BENCH)
 
 ##@ Tidy up
 .PHONY: clean

@@ -30,6 +30,11 @@ options:
     type: list
     elements: str
     default: []
+  trusted:
+    description: Balancers in front, whose word about the client's address is believed.
+    type: list
+    elements: str
+    default: []
   extra:
     description: More dynamic configuration.
     type: dict
@@ -134,13 +139,14 @@ def traefik_files(
     certificates: Mapping[str, Any],
     common: Mapping[str, Any],
     networks: Sequence[str] = (),
+    trusted: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
     entry: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Check everything, then return the entries."""
     try:
-        found = dynamic_files(sites, certificates, extra or {}, networks, common)
+        found = dynamic_files(sites, certificates, extra or {}, networks, common, trusted)
         problems = certificate_problems(sites, certificates)
         if problems:
             raise SiteError("\n".join(problems))

@@ -20,9 +20,12 @@ options:
     type: dict
     required: true
   secrets:
-    description: Instance name to C(db_password) and C(redis_password).
+    description: Instance name to C(db_password), C(redis_password) and what a rotation adds.
     type: dict
     required: true
+  plan:
+    description: C(berth_plan), the capacity plan by host. It says how many workers a site has; without it the site's classes have no limits.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -35,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users) and C(traefik_sites).
+  description: C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites) and C(odoo_logins).
   type: dict
 """
 
@@ -47,10 +50,10 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._wiring import wire as compute
 
 
-def wire(instances: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
+def wire(instances: Mapping[str, Any], secrets: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Call the pure function; name what is missing without showing what is there."""
     try:
-        return compute(instances, secrets)
+        return compute(instances, secrets, plan)
     except KeyError as error:
         raise AnsibleFilterError(f"wire: {error} is missing in odoo_instances or odoo_instance_secrets") from None
 

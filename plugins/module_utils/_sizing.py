@@ -20,9 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._validate import Problem
-from ._wiring import voters
+from ._wiring import ANALYST_CONNECTIONS, voters
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
+
+HTTP_TIERS = ("web", "batch")
+"""Odoo's tiers that answer requests; the second one is there when an instance wants it."""
 
 POSTGRESQL_MINIMUM_MB = 256
 """Below this the fixed parts (catalogue caches, checkpointer, autovacuum) leave nothing for queries (judgement)."""
@@ -343,6 +346,11 @@ def whole(value: Any) -> int | None:
         return None
 
 
+def truth(value: Any) -> bool:
+    """Return what a variable of type bool says, as Ansible reads it; validation reports what is neither."""
+    return str(value).lower() in ("true", "yes", "on", "1")
+
+
 class Plan(NamedTuple):
     """Result of :func:`plan`."""
 
@@ -418,6 +426,9 @@ class _Planner:
     def _refuse(self, host: str, subject: str, found: str, expected: str, remedy: str) -> None:
         self.problems.append(Problem((host,), subject, found, expected, remedy))
 
+    def _replica_reads(self, host: str) -> bool:
+        return truth(self.overrides.get(host, {}).get("odoo_replica_reads"))
+
     def _app_hosts(self, instance: str) -> list[str]:
         return [host for host in self.tiers.get("app", []) if instance in self.instances.get(host, {})]
 
@@ -451,12 +462,14 @@ class _Planner:
                 )
             if given == 1:
                 self.notes.append((host, f"{name} has one web worker: printing a PDF makes it wait for itself"))
+            batch = self._instance_override(host, name, instance, "batch_workers", least=0)
             cron = self._instance_override(host, name, instance, "cron_workers")
             if cron is None:
                 production = _service_class(instance) == "production"
                 cron = 1 + (users >= 50) + (users >= 200) if production else 1
             odoo[name] = {
                 "web_workers": workers,
+                "batch_workers": batch or 0,
                 "cron_workers": cron,
                 "max_cron": cron,
                 "db_maxconn": DB_MAXCONN,
@@ -478,10 +491,10 @@ class _Planner:
 
     def _pools(self, host: str) -> None:
         odoo = self.hosts[host]["odoo"].values()
-        pool_least = max((item["web_workers"] for item in odoo), default=1) + 1
+        pool_least = max((item["web_workers"] + item["batch_workers"] for item in odoo), default=1) + 1
         session_least = max((_session_connections(item) for item in odoo), default=1)
         clients = max(
-            sum((item["web_workers"] + 1) * DB_MAXCONN for item in odoo),
+            sum((workers + 1) * DB_MAXCONN for item in odoo for workers in (item["web_workers"], item["batch_workers"]) if workers),
             sum(item["db_maxconn_gevent"] + (item["cron_workers"] + 1) * DB_MAXCONN for item in odoo),
         )
         pool = self._override(host, "pgbouncer_pool_size", pool_least)
@@ -499,12 +512,18 @@ class _Planner:
         for host in self.tiers.get("app", []):
             pooler = self.hosts[host]["pgbouncer"]
             web = pooler["pool_size"] + min(pooler["pool_size"], NOTIFY_POOL)
+            # Reads go to the primary, too, where there is no synchronous standby.
+            web += pooler["pool_size"] if self._replica_reads(host) else 0
             mine = len(self.hosts[host]["odoo"]) * (web + 2 * pooler["session_pool_size"])
             pools += mine
             # Maintenance goes past the pools.
             given = self._override(host, "haproxy_max_connections", mine + DIRECT_CONNECTIONS)
             self.hosts[host]["haproxy"] = {"max_connections": -(-(mine + DIRECT_CONNECTIONS) // 50) * 50 if given is None else given}
-        needed = pools + DIRECT_CONNECTIONS
+        # Who reads a database does so past the pools, as often as the role's limit allows.
+        seen = {name: instance for host in self.tiers.get("database", []) for name, instance in self.instances.get(host, {}).items()}
+        analysts = sum(_analyst_connections(instance) for instance in seen.values())
+        beside = DIRECT_CONNECTIONS + analysts
+        needed = pools + beside
         # In steps of 20, because a change restarts PostgreSQL.
         planned = max(LEAST_CONNECTIONS, -(-needed // 20) * 20)
         if planned > MAXIMUM_CONNECTIONS:
@@ -512,7 +531,7 @@ class _Planner:
                 Problem(
                     (),
                     "connections",
-                    f"{pools} connections of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"{pools} connections of all pools and {beside} beside them",
                     f"at most {MAXIMUM_CONNECTIONS} in one PostgreSQL cluster",
                     "move instances to another inventory, or lower web_workers and cron_workers of small ones to 2 and 1",
                 )
@@ -524,12 +543,12 @@ class _Planner:
                     host,
                     "postgresql_max_connections",
                     str(given),
-                    f"at least {needed}: {pools} of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"at least {needed}: {pools} of all pools and {beside} beside them",
                     f"postgresql_max_connections: {planned}, or lower pgbouncer_pool_size",
                 )
             self.hosts[host]["postgresql"] = {
                 "max_connections": planned if given is None else given,
-                "connections": {"pools": pools, "reserved": DIRECT_CONNECTIONS},
+                "connections": {"pools": pools, "reserved": beside},
             }
         values = {self.hosts[host]["postgresql"]["max_connections"] for host in self.tiers.get("database", [])}
         if len(values) > 1:
@@ -611,7 +630,7 @@ class _Planner:
             clients = part["pgbouncer"]["max_client_connections"]
             demands.extend(
                 self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 100)
-                for service in ("pgbouncer", "pgbouncer-session")
+                for service in ("pgbouncer", "pgbouncer-session", *(["pgbouncer-replica"] if self._replica_reads(host) else []))
             )
             # HAProxy: two buffers of 16 KiB for each end of a connection, at most.
             least = HAPROXY_FIXED_MB + part["haproxy"]["max_connections"] // 16
@@ -627,14 +646,15 @@ class _Planner:
     def _odoo_demands(self, host: str, name: str, odoo: Mapping[str, Any]) -> Iterable[Demand]:
         instance = self.instances[host][name]
         kind = _service_class(instance)
-        idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
+        idle = {tier: WEB_FIXED_MB + (odoo[f"{tier}_workers"] - 1) * WEB_WORKER_MB for tier in HTTP_TIERS}
         web_least, web_wanted = WEB_HEAVY_MB[kind]
         # Odoo guide: 80 % of the workers light at 150 MB, 20 % heavy at 1 GB.
         guide = WEB_FIXED_MB + odoo["web_workers"] * (4 * 150 + 1024) // 5
         cron_least, cron_wanted = CRON_HEAVY_MB[kind]
         users = -(-_users(instance) // len(self._app_hosts(name)))
         for tier, least, wanted in (
-            ("web", idle + web_least, max(idle + web_wanted, guide) if kind == "production" else idle + web_wanted),
+            ("web", idle["web"] + web_least, max(idle["web"] + web_wanted, guide) if kind == "production" else idle["web"] + web_wanted),
+            ("batch", idle["batch"] + web_least, idle["batch"] + web_wanted),
             ("websocket", 208, _clamp(320 + users, 320, 1024)),
             (
                 "cron",
@@ -642,6 +662,8 @@ class _Planner:
                 CRON_FIXED_MB + odoo["cron_workers"] * cron_wanted,
             ),
         ):
+            if tier == "batch" and not odoo["batch_workers"]:
+                continue
             least = _granules(least)
             key = f"{tier}_memory_mb"
             given = self._instance_override(host, name, instance, key, least)
@@ -655,10 +677,15 @@ class _Planner:
 
     @staticmethod
     def _odoo_limits(name: str, odoo: dict[str, Any], limits: Mapping[str, int]) -> None:
-        for tier in ("web", "websocket", "cron"):
-            odoo[f"{tier}_memory_mb"] = limits[f"odoo-{name}-{tier}"]
-        idle = WEB_FIXED_MB + (odoo["web_workers"] - 1) * WEB_WORKER_MB
-        soft = _clamp(odoo["web_memory_mb"] - idle, 256, 2048) + ODOO_MAPPED_MB
+        for tier in ("web", "batch", "websocket", "cron"):
+            odoo[f"{tier}_memory_mb"] = limits.get(f"odoo-{name}-{tier}", 0)
+        # One limit for both, of the one that has less beyond what its workers take anyway.
+        rooms = [
+            odoo[f"{tier}_memory_mb"] - WEB_FIXED_MB - (odoo[f"{tier}_workers"] - 1) * WEB_WORKER_MB
+            for tier in HTTP_TIERS
+            if f"odoo-{name}-{tier}" in limits
+        ]
+        soft = _clamp(min(rooms), 256, 2048) + ODOO_MAPPED_MB
         odoo["limit_memory_soft"] = soft * 1024 * 1024
         odoo["limit_memory_hard"] = max(ODOO_HARD_MINIMUM_MB, soft * 5 // 4) * 1024 * 1024
         # The same by Odoo's own names, for odoo.conf.
@@ -733,6 +760,11 @@ def _service_class(instance: Mapping[str, Any]) -> str:
     return kind if kind in USERS_PER_WORKER else "production"
 
 
+def _analyst_connections(instance: Mapping[str, Any]) -> int:
+    analyst = instance.get("analyst")
+    return (whole(analyst.get("connections")) or ANALYST_CONNECTIONS) if isinstance(analyst, Mapping) else 0
+
+
 def _session_connections(odoo: Mapping[str, Any]) -> int:
     """Count the server connections that one database needs in session mode: each client holds one."""
     return int(odoo["db_maxconn_gevent"] + odoo["cron_workers"] * CRON_CONNECTIONS + 2)
@@ -787,6 +819,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
         return f"{values['pool_size']} server connections a pool, {values['max_client_connections']} clients"
     if service == "haproxy":
         return f"{part['haproxy']['max_connections']} connections to the primary"
+    if service == "pgbouncer-replica":
+        return f"{part['pgbouncer']['pool_size']} server connections to the standby"
     if service == "pgbouncer-session":
         return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
     if service == "redis":
@@ -796,8 +830,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
     if service.startswith("odoo-"):
         name, tier = service.removeprefix("odoo-").rsplit("-", 1)
         odoo = part["odoo"][name]
-        if tier == "web":
-            return f"{odoo['web_workers']} workers, recycled above {odoo['limit_memory_soft'] >> 20} MB (virtual)"
+        if tier in HTTP_TIERS:
+            return f"{odoo[f'{tier}_workers']} workers, recycled above {odoo['limit_memory_soft'] >> 20} MB (virtual)"
         if tier == "cron":
             return f"{odoo['cron_workers']} workers"
         return f"{odoo['db_maxconn_gevent']} connections"

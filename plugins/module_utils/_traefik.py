@@ -11,6 +11,8 @@ Facts of Traefik 3.7.15 this relies on:
   encoded; Odoo's router would decode it.
 * Without the ``buffering`` middleware a slow client holds an Odoo worker as long as it likes, and slow downloads are cut off.
 * ``certFile`` and ``keyFile`` take PEM text as well as a file's name, and a changed file of the directory is noticed at once.
+* Every router has its own instance of a middleware it names, so one ``inFlightReq`` counts for each class of each site. It counts by a
+  header that is the same in all requests, because by host (the default) each further domain of a site would get the limit anew.
 """
 
 from __future__ import annotations
@@ -33,13 +35,28 @@ from ansible_collections.berth.odoo.plugins.module_utils._validate import (
 )
 
 INTERNAL_ENTRY_POINT = "internal"
-# Below this a path is looked at first; Traefik's own default is the length of the rule.
-PRIORITY = {"deny": 1000, "websocket": 900, "web": 100}
+# Set to the same value in every request before anything is counted.
+CONSTANT_HEADER = "X-Forwarded-Proto"
+# The classes of requests. Of two that match, the one with the larger number is taken; Traefik's own default is the length of the rule.
+PRIORITY = {"deny": 1000, "websocket": 900, "login": 800, "api": 700, "report": 600, "portal": 500, "static": 400, "web": 100}
 # Paths that nobody needs from outside. Database manager: odoo/addons/web/controllers/database.py. queue_job's runner is anonymous.
 # The names of installed modules are on /website/info, the model of every field on /doc.
 DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer")
 # Login by password and unlimited calls; removed in Odoo 20. The successor is /json/2 with API keys.
 DENIED_LEGACY_RPC = ("xmlrpc", "jsonrpc")
+# Each attempt costs a worker a deliberately slow hash (passlib, pbkdf2).
+LOGIN = ("web/login", "web/session/authenticate", "web/reset_password", "web/signup")
+API = ("json", *DENIED_LEGACY_RPC)
+# wkhtmltopdf calls Odoo while a worker waits for it. Barcodes and previews of pictures are no reports.
+REPORT = ("report/pdf", "report/html", "report/text", "report/download", "web/export")
+PORTAL = ("my", "shop")
+# The part of a site's workers that a class may occupy, so that the rest is there for people at work. They themselves have no limit: while
+# the database fails over their requests wait, and more than the queue of Odoo's listener holds is refused by the kernel.
+SHARE = {"api": 0.4, "report": 0.25, "portal": 0.4}
+LOGIN_PER_MINUTE = 30
+# What servers of their own may have waiting for each of their workers: with both classes no more than Odoo's listener queues (8 a worker).
+BATCH = ("api", "report")
+BATCH_QUEUE = 4
 # TLS 1.2 suites with forward secrecy and authenticated encryption; TLS 1.3 has no others. Mozilla's "intermediate" without DHE.
 CIPHERS = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -50,8 +67,24 @@ CIPHERS = (
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 )
 _SERVER_URL = re.compile(r"https?://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[1-9][0-9]{0,4})?")
-_SITE_KEYS = ("name", "domains", "web", "websocket", "certificate", "legacy_rpc")
+_SITE_KEYS = (
+    "name",
+    "domains",
+    "web",
+    "websocket",
+    "certificate",
+    "batch",
+    "legacy_rpc",
+    "workers",
+    "batch_workers",
+    "limits",
+    "api_paths",
+    "portal_paths",
+)
 _SECTIONS = ("http", "tcp", "udp", "tls")
+_PATH = re.compile(r"/?[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?")
+LIMITS = (*SHARE, "login_per_minute")
+"""Keys of a site's ``limits``."""
 
 
 class SiteError(ValueError):
@@ -86,6 +119,7 @@ def check(sites: Sequence[Mapping[str, Any]], certificates: Mapping[str, Any], n
             problems.append(f"{where}.name {name} is that of {taken['name'][name]}, too")
         problems.extend(_domain_problems(site.get("domains"), where, taken["domain"]))
         problems.extend(_server_problems(site, where))
+        problems.extend(f"{where}.{key} is {found}, must be {expected}" for key, found, expected in class_problems(site))
         certificate = site.get("certificate")
         if certificate not in certificates:
             known = ", ".join(sorted(certificates)) or "none is given"
@@ -116,7 +150,7 @@ def _domain_problems(domains: Any, where: str, owners: dict[str, str]) -> Iterab
 
 
 def _server_problems(site: Mapping[str, Any], where: str) -> Iterable[str]:
-    for key in ("web", "websocket"):
+    for key in ("web", "websocket", *(["batch"] if "batch" in site else [])):
         servers = site.get(key)
         if not isinstance(servers, (list, tuple)) or not servers:
             yield f"{where}.{key} must be a list of at least one URL"
@@ -124,6 +158,33 @@ def _server_problems(site: Mapping[str, Any], where: str) -> Iterable[str]:
         for url in servers:
             if not _SERVER_URL.fullmatch(str(url)):
                 yield f"{where}.{key}: {url!r} must be a URL of scheme, host and port, such as http://10.0.0.21:8069"
+
+
+def class_problems(site: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """Return what is wrong with the limits and paths of a site, or of an instance: key, what was found, what is expected.
+
+    That they are dictionaries and lists is the argument specification's to say.
+    """
+    for key in ("workers", "batch_workers"):
+        if not _is_count(site.get(key, 1), 1):
+            yield key, repr(site[key]), "a number of workers, 1 or more"
+    limits = site.get("limits")
+    for key, value in limits.items() if isinstance(limits, Mapping) else ():
+        if key not in LIMITS:
+            match = nearest(str(key), LIMITS, 0.5)
+            yield "limits", f"an unknown key {key}", f"{match}, perhaps" if match else f"one of {', '.join(LIMITS)}"
+        elif not _is_count(value, 0):
+            yield f"limits.{key}", repr(value), "a number, 0 for no limit"
+    for key in ("api_paths", "portal_paths"):
+        paths = site.get(key)
+        for path in paths if isinstance(paths, list) else ():
+            if not _PATH.fullmatch(str(path)):
+                yield key, repr(path), "a path of letters, digits, '.', '_', '~' and '-', such as /edi/orders"
+
+
+def _is_count(value: Any, lowest: int) -> bool:
+    """Tell whether a value is a whole number, also one that Ansible has made text of."""
+    return not isinstance(value, bool) and str(value).isdecimal() and int(value) >= lowest
 
 
 def _certificate_problems(name: str, entry: Any) -> Iterable[str]:
@@ -147,29 +208,74 @@ def _either(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else "(" + " || ".join(parts) + ")"
 
 
-def deny_rule(paths: Iterable[str]) -> str:
+def path_rule(paths: Iterable[str]) -> str:
     """Return a rule for paths and everything below them, however the slashes are written and in whatever case.
 
     A language may precede a path: where several are installed, Odoo strips it (``http_routing``, ``_match``).
     """
     slash = "(/|%2f)+"
-    alternatives = "|".join(slash.join(re.escape(part).replace("\\-", "-") for part in path.split("/")) for path in paths)
+    alternatives = "|".join(slash.join(re.escape(part).replace("\\-", "-") for part in path.strip("/").split("/")) for path in paths)
     return f"PathRegexp(`(?i)^{slash}([a-z]{{2,3}}([_-][a-z0-9]+)?(@[a-z]+)?{slash})?({alternatives})({slash}|;|$)`)"
 
 
-def site_configuration(site: Mapping[str, Any]) -> dict[str, Any]:
-    """Return routers and services of one site."""
+def class_limits(workers: int, batch_workers: int, limits: Mapping[str, Any]) -> dict[str, int]:
+    """Return how much each limited class of a site may do; 0 is no limit.
+
+    Args:
+        workers: Odoo's workers for requests on all servers together; 0 when nobody knows.
+        batch_workers: The same on the servers for API calls and reports; 0 when there are none.
+        limits: What the operator has decided, by class.
+
+    Returns:
+        ``api``, ``report`` and ``portal``, requests in flight at an edge, and ``login_per_minute``, of each client address.
+    """
+    # With one worker there is nothing to share; with more, one is always left.
+    planned = {name: max(1, min(round(part * workers), workers - 1)) if workers else 0 for name, part in SHARE.items()}
+    if batch_workers:
+        planned.update(dict.fromkeys(BATCH, BATCH_QUEUE * batch_workers))
+    return {**planned, "login_per_minute": LOGIN_PER_MINUTE, **{str(name): int(value) for name, value in limits.items()}}
+
+
+def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:
+    """Return routers, middlewares and services of one site.
+
+    Args:
+        site: One of ``traefik_sites``.
+        trusted: Balancers in front, whose word about the client's address is believed.
+    """
     name = str(site["name"])
     hosts = _either([f"Host(`{domain}`)" for domain in site["domains"]])
     denied = DENIED if site.get("legacy_rpc") else (*DENIED, *DENIED_LEGACY_RPC)
     rules = {
-        "deny": deny_rule(denied),
+        "deny": path_rule(denied),
         "websocket": "(Path(`/websocket`) || PathPrefix(`/websocket/`))",
+        "login": f"Method(`POST`) && {path_rule(LOGIN)}",
+        "api": path_rule([*API, *(site.get("api_paths") or [])]),
+        "report": path_rule(REPORT),
+        "portal": path_rule([*PORTAL, *(site.get("portal_paths") or [])]),
+        "static": "(PathPrefix(`/web/assets/`) || PathRegexp(`^/[a-z0-9_]+/static/`))",
         "web": "",
     }
+    limits = class_limits(int(site.get("workers") or 0), int(site.get("batch_workers") or 0), site.get("limits") or {})
+    # An attempt is counted by address: of the client, or, behind balancers, the last one that is none of theirs.
+    source = {"sourceCriterion": {"ipStrategy": {"excludedIPs": list(trusted)}}} if trusted else {}
+    limiting: dict[str, dict[str, Any]] = {
+        kind: {"inFlightReq": {"amount": limits[kind], "sourceCriterion": {"requestHeaderName": CONSTANT_HEADER}}}
+        for kind in SHARE
+        if limits[kind]
+    }
+    if per_minute := limits["login_per_minute"]:
+        limiting["login"] = {"rateLimit": {"average": per_minute, "period": "1m", "burst": per_minute, **source}}
     # A websocket is never buffered: it would not begin before it ends.
-    middlewares = {"deny": ["headers", "closed"], "websocket": ["headers"], "web": ["headers", "compress", "buffering"]}
-    services = {"deny": "noop@internal", "websocket": f"{name}-websocket", "web": f"{name}-web"}
+    middlewares = {"deny": ["headers", "closed"], "websocket": ["headers"]}
+    services = {"deny": "noop@internal", "websocket": f"{name}-websocket"}
+    if site.get("batch"):
+        services.update(dict.fromkeys(BATCH, f"{name}-batch"))
+
+    def chain(kind: str) -> list[str]:
+        limit = [f"{name}-{kind}"] if kind in limiting else []
+        return middlewares.get(kind) or ["headers", *limit, "compress", "buffering"]
+
     return {
         "http": {
             "routers": {
@@ -177,12 +283,13 @@ def site_configuration(site: Mapping[str, Any]) -> dict[str, Any]:
                     "entryPoints": ["websecure"],
                     "rule": " && ".join(part for part in (hosts, rule) if part),
                     "priority": PRIORITY[kind],
-                    "middlewares": middlewares[kind],
-                    "service": services[kind],
+                    "middlewares": chain(kind),
+                    "service": services.get(kind, f"{name}-web"),
                 }
                 for kind, rule in rules.items()
             },
-            "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "websocket")},
+            "middlewares": {f"{name}-{kind}": middleware for kind, middleware in limiting.items()},
+            "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "batch", "websocket") if site.get(kind)},
         }
     }
 
@@ -191,13 +298,14 @@ def _service(servers: Iterable[str]) -> dict[str, Any]:
     """Return a load balancer over Odoo servers.
 
     The probe waits in the same queue as users, so a short timeout would eject a busy server and move its load to its peers. It is for a
-    static file, because /web/health asks the database (Odoo 19.0 with db_name), whose failover would empty the pool.
+    static file, because /web/health asks the database (Odoo 19.0 with db_name), whose failover would empty the pool. During one all workers
+    wait, for as long as requests may (60 s): with a shorter timeout Traefik answers everybody else with "no available server" meanwhile.
     """
     return {
         "loadBalancer": {
             "servers": [{"url": str(url)} for url in servers],
             "serversTransport": "odoo",
-            "healthCheck": {"path": "/web/static/img/favicon.ico", "interval": "5s", "unhealthyInterval": "1s", "timeout": "10s"},
+            "healthCheck": {"path": "/web/static/img/favicon.ico", "interval": "5s", "unhealthyInterval": "1s", "timeout": "75s"},
         }
     }
 
@@ -216,7 +324,7 @@ def common_configuration(maximum_body_mb: int, response_timeout: int, hsts_secon
             # It would choose a database without a session.
             "X-Odoo-Database": "",
             # Traefik says "wss" for websockets, which Odoo does not take for HTTPS (odoo/odoo#194160).
-            "X-Forwarded-Proto": "https",
+            CONSTANT_HEADER: "https",
         },
         "customResponseHeaders": {"Server": ""},
         "contentTypeNosniff": True,
@@ -294,6 +402,7 @@ def dynamic_files(
     extra: Mapping[str, Any],
     networks: Sequence[str],
     common: Mapping[str, Any],
+    trusted: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the content of every dynamic file by its name without suffix.
 
@@ -303,6 +412,7 @@ def dynamic_files(
         extra: More dynamic configuration, a file of its own.
         networks: Networks that may reach the closed paths.
         common: The other arguments of ``common_configuration``.
+        trusted: Balancers in front, as ``traefik_trusted_ips``.
 
     Raises:
         SiteError: With every problem of all of them.
@@ -314,7 +424,7 @@ def dynamic_files(
     found = {
         "common": common_configuration(networks=networks, **common),
         "certificates": certificate_configuration(sites, certificates),
-        **{f"site-{site['name']}": site_configuration(site) for site in sites},
+        **{f"site-{site['name']}": site_configuration(site, trusted) for site in sites},
     }
     if extra:
         found["extra"] = dict(extra)

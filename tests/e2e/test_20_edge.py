@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import http.client
 import ssl
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.odoo import open_ports
 
 if TYPE_CHECKING:
@@ -83,8 +85,6 @@ def test_client_cannot_choose_the_database(visitor: Odoo) -> None:
 
 def test_body_over_the_limit_is_refused_at_the_edge(visitor: Odoo) -> None:
     """Odoo takes 128 MiB. The announced length is enough for a refusal; nothing is sent after it."""
-    import http.client
-
     host = visitor.url.removeprefix("https://")
     connection = http.client.HTTPSConnection(host, timeout=20, context=ssl.create_default_context(cafile=str(visitor.ca)))
     try:
@@ -94,6 +94,37 @@ def test_body_over_the_limit_is_refused_at_the_edge(visitor: Odoo) -> None:
         assert connection.getresponse().status == 413
     finally:
         connection.close()
+
+
+def test_a_flood_of_logins_is_stopped_and_others_log_in(host: Host, visitor: Odoo) -> None:
+    """Thirty a minute from one address. The flood comes from the machine itself, so that the visitor's address keeps its allowance."""
+    flood = "for i in $(seq 45); do curl -ks -o /dev/null -w '%{http_code}\\n' -X POST https://$HOSTNAME/web/login -d login=x -d password=y; done"
+    answers = host.run(flood.replace("$HOSTNAME", host.address)).split()
+    assert len(answers) == 45
+    assert answers.count("429") >= 5, answers
+    assert "429" not in answers[:25], "the allowance of a minute was not given"
+    assert visitor.request("/web/login", form={"login": "x", "password": "y"}).status != 429
+
+
+def test_machines_cannot_occupy_every_worker(visitor: Odoo) -> None:
+    """With two workers an API call may be in flight, not two; people meanwhile get answers."""
+    host = visitor.url.removeprefix("https://")
+    slow = http.client.HTTPSConnection(host, timeout=30, context=ssl.create_default_context(cafile=str(visitor.ca)))
+    try:
+        slow.putrequest("POST", "/json/2/res.partner/search_count")
+        slow.putheader("Content-Type", "application/json")
+        slow.putheader("Content-Length", "2")
+        slow.endheaders(b"{")  # the rest is still to come: the call is in flight
+        wait_for(
+            "a refusal of the second call", lambda: visitor.request("/json/2/res.partner/search_count", body={}).status == 429, seconds=10
+        )
+        assert visitor.request("/web/login").status == 200
+        slow.send(b"}")
+        # Without a key it is refused by Odoo, which shows that it got there.
+        assert slow.getresponse().status in (401, 403)
+    finally:
+        slow.close()
+    assert visitor.request("/json/2/res.partner/search_count", body={}).status in (401, 403)
 
 
 def test_nothing_listens_but_ssh_and_the_edge(host: Host) -> None:

@@ -47,6 +47,7 @@ instance = st.fixed_dictionaries(
         "users": st.integers(1, 600),
         "service_class": st.sampled_from(["production", "staging", "development"]),
         "web_workers": st.integers(1, 40),
+        "batch_workers": st.integers(0, 10),
         "cron_workers": st.integers(1, 6),
     },
 )
@@ -105,11 +106,13 @@ def test_connections_of_all_processes_fit_into_pools_and_these_into_the_server(i
         clients_transaction = clients_session = 0
         for odoo in part["odoo"].values():
             # Each web worker may sit in a transaction, and one of them must still be able to open a second one.
-            assert odoo["web_workers"] + 1 <= pooler["pool_size"]
+            assert odoo["web_workers"] + odoo["batch_workers"] + 1 <= pooler["pool_size"]
             # In session mode every client holds a server connection; all of them may be on one database.
             assert odoo["db_maxconn_gevent"] + odoo["cron_workers"] * 3 <= pooler["session_pool_size"]
             assert odoo["db_maxconn"] >= 4
-            clients_transaction += (odoo["web_workers"] + 1) * odoo["db_maxconn"]
+            # A container's first process has connections, too.
+            processes = odoo["web_workers"] + 1 + (odoo["batch_workers"] + 1 if odoo["batch_workers"] else 0)
+            clients_transaction += processes * odoo["db_maxconn"]
             clients_session += odoo["db_maxconn_gevent"] + (odoo["cron_workers"] + 1) * odoo["db_maxconn"]
             servers += pooler["pool_size"] + min(pooler["pool_size"], _sizing.NOTIFY_POOL) + 2 * pooler["session_pool_size"]
         assert max(clients_transaction, clients_session) <= pooler["max_client_connections"]
@@ -272,6 +275,16 @@ def test_a_small_lab_machine() -> None:
     assert part["odoo"]["main"]["cron_workers"] == 1
     assert part["postgresql"]["max_connections"] == 60
     assert part["memory"]["reserve_mb"] == 512
+
+
+def test_a_batch_tier_is_planned_only_where_it_is_asked_for() -> None:
+    without, alongside = (one_host(4, 16384, batch_workers=number).hosts["vm1"] for number in (0, 2))
+    assert "odoo-main-batch" not in without["memory"]["limits"]
+    assert without["odoo"]["main"]["batch_memory_mb"] == 0
+    assert alongside["memory"]["limits"]["odoo-main-batch"] == alongside["odoo"]["main"]["batch_memory_mb"] >= 700
+    assert alongside["pgbouncer"]["pool_size"] == without["pgbouncer"]["pool_size"] + 2
+    refused = one_host(4, 16384, batch_workers=-1).problems
+    assert [problem.subject for problem in refused] == ["odoo_instances.main.batch_workers"]
 
 
 def test_sixty_users_on_four_processors_as_in_the_guide() -> None:

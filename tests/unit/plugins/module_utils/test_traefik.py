@@ -9,6 +9,8 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.berth.odoo.plugins.module_utils import _traefik as traefik
 
@@ -31,17 +33,127 @@ def files(*sites: dict[str, Any], **more: Any) -> dict[str, Any]:
     return traefik.dynamic_files(list(sites) or [SITE], **arguments)
 
 
-def test_a_site_has_three_routers_in_order() -> None:
-    routers = files()["site-main"]["http"]["routers"]
-    assert routers["main-deny"]["priority"] > routers["main-websocket"]["priority"] > routers["main-web"]["priority"]
-    assert routers["main-web"]["rule"] == "(Host(`odoo.example.com`) || Host(`203.0.113.10`))"
-    assert all(router["rule"].startswith(routers["main-web"]["rule"]) for name, router in routers.items() if name.startswith("main-"))
+def routers(**change: Any) -> dict[str, Any]:
+    return dict(files({**SITE, **change})["site-main"]["http"]["routers"])
+
+
+def test_the_classes_of_a_site_have_an_order_and_its_domains() -> None:
+    found = routers()
+    order = ["deny", "websocket", "login", "api", "report", "portal", "static", "web"]
+    assert [f"main-{kind}" for kind in order] == [name for name in found if name.startswith("main-")]
+    assert sorted((found[f"main-{kind}"]["priority"] for kind in order), reverse=True) == [
+        found[f"main-{kind}"]["priority"] for kind in order
+    ]
+    assert found["main-web"]["rule"] == "(Host(`odoo.example.com`) || Host(`203.0.113.10`))"
+    assert all(router["rule"].startswith(found["main-web"]["rule"]) for name, router in found.items() if name.startswith("main-"))
 
 
 def test_bodies_are_buffered_and_websockets_are_not() -> None:
-    routers = files()["site-main"]["http"]["routers"]
-    assert "buffering" in routers["main-web"]["middlewares"]
-    assert "buffering" not in routers["main-websocket"]["middlewares"]
+    for name, router in routers().items():
+        kind = name.removeprefix("main-")
+        if name.startswith("main-"):
+            assert ("buffering" in router["middlewares"]) == (kind not in ("deny", "websocket")), kind
+
+
+def matching(path: str, method: str = "GET", **change: Any) -> str:
+    """The class that takes a path, as Traefik would find it: its regular expressions are Go's, and these use nothing that Python reads otherwise."""
+    for name, router in sorted(routers(**change).items(), key=lambda item: -item[1].get("priority", 0)):
+        if not name.startswith("main-"):
+            continue
+        rule = router["rule"]
+        patterns = re.findall(r"PathRegexp\(`(.*?)`\)", rule)
+        prefixes = re.findall(r"Path(?:Prefix)?\(`(.*?)`\)", rule)
+        if "Method(" in rule and f"Method(`{method}`)" not in rule:
+            continue
+        if (
+            any(re.search(pattern, path) for pattern in patterns)
+            or any(path == prefix or (prefix.endswith("/") and path.startswith(prefix)) for prefix in prefixes)
+            or not (patterns or prefixes)
+        ):
+            return name.removeprefix("main-")
+    raise AssertionError(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "kind"),
+    [
+        ("/web/login", "POST", "login"),
+        ("/web/login", "GET", "web"),
+        ("/WEB//Login", "POST", "login"),
+        ("/de/web/login", "POST", "login"),
+        ("/web/session/authenticate", "POST", "login"),
+        ("/json/2/res.partner/read", "POST", "api"),
+        ("/jsonx", "GET", "web"),
+        ("/edi/orders/7", "POST", "api"),
+        ("/report/pdf/stock.report_picking/1", "GET", "report"),
+        ("/report/barcode/Code128/x", "GET", "web"),
+        ("/web/export/xlsx", "POST", "report"),
+        ("/my", "GET", "portal"),
+        ("/fr/my/orders", "GET", "portal"),
+        ("/shop;x", "GET", "portal"),
+        ("/myself", "GET", "web"),
+        ("/event/fair-1", "GET", "portal"),
+        ("/web/assets/1/abc/web.assets_web.min.js", "GET", "static"),
+        ("/stock/static/src/x.png", "GET", "static"),
+        ("/web/dataset/call_kw/stock.picking/button_validate", "POST", "web"),
+        ("/websocket", "GET", "websocket"),
+        ("/odoo", "GET", "web"),
+        ("/xmlrpc/2/object", "POST", "deny"),
+    ],
+)
+def test_a_request_has_a_class(path: str, method: str, kind: str) -> None:
+    assert matching(path, method, api_paths=["/edi/"], portal_paths=["event"]) == kind
+
+
+def test_opened_old_rpc_is_an_api() -> None:
+    assert matching("/xmlrpc/2/object", "POST", legacy_rpc=True) == "api"
+
+
+@given(workers=st.integers(1, 200))
+def test_no_class_can_take_every_worker(workers: int) -> None:
+    limits = traefik.class_limits(workers, 0, {})
+    for kind in traefik.SHARE:
+        assert 1 <= limits[kind] <= max(1, workers - 1)
+        assert limits[kind] <= traefik.class_limits(workers + 1, 0, {})[kind]
+
+
+def test_limits_follow_the_workers_and_the_operator() -> None:
+    def amounts(**change: Any) -> dict[str, Any]:
+        found = files({**SITE, **change})["site-main"]["http"]["middlewares"]
+        return {name: value.get("inFlightReq", {}).get("amount") or value["rateLimit"]["average"] for name, value in found.items()}
+
+    assert amounts() == {"main-login": 30}
+    assert amounts(workers=8) == {"main-api": 3, "main-report": 2, "main-portal": 3, "main-login": 30}
+    assert amounts(workers=8, limits={"api": 6, "report": 0, "login_per_minute": 100}) == {
+        "main-api": 6,
+        "main-portal": 3,
+        "main-login": 100,
+    }
+    chains = routers(workers=8, limits={"report": 0})
+    assert chains["main-api"]["middlewares"] == ["headers", "main-api", "compress", "buffering"]
+    assert chains["main-report"]["middlewares"] == ["headers", "compress", "buffering"]
+
+
+def test_servers_of_their_own_answer_machines_and_reports() -> None:
+    site = {**SITE, "workers": 4, "batch": ["http://odoo-main-batch:8069"], "batch_workers": 2}
+    http = files(site)["site-main"]["http"]
+    services = {name: router["service"] for name, router in http["routers"].items()}
+    assert services["main-api"] == services["main-report"] == "main-batch"
+    assert services["main-portal"] == services["main-web"] == services["main-login"] == services["main-static"] == "main-web"
+    assert http["services"]["main-batch"]["loadBalancer"]["servers"] == [{"url": "http://odoo-main-batch:8069"}]
+    amounts = {name: limit["inFlightReq"]["amount"] for name, limit in http["middlewares"].items() if "inFlightReq" in limit}
+    assert amounts == {"main-api": 8, "main-report": 8, "main-portal": 2}
+
+
+def test_what_is_counted_by_is_set_before_counting() -> None:
+    found = files({**SITE, "workers": 8})
+    header = found["site-main"]["http"]["middlewares"]["main-api"]["inFlightReq"]["sourceCriterion"]["requestHeaderName"]
+    assert header in found["common"]["http"]["middlewares"]["headers"]["headers"]["customRequestHeaders"]
+
+
+def test_behind_a_balancer_logins_are_counted_by_client() -> None:
+    login = files(trusted=["10.0.0.5"])["site-main"]["http"]["middlewares"]["main-login"]["rateLimit"]
+    assert login["sourceCriterion"] == {"ipStrategy": {"excludedIPs": ["10.0.0.5"]}}
 
 
 def denied(path: str, *, legacy_rpc: bool = False) -> bool:
@@ -148,6 +260,11 @@ def test_own_configuration_keeps_its_routers() -> None:
         ({"domains": ["a`) || Host(`b"]}, "must be a host name"),
         ({"domains": ["UPPER.example"]}, "must be a host name"),
         ({"web": ["odoo:8069"]}, "must be a URL"),
+        ({"batch": ["odoo:8069"]}, r"\[0\].batch: 'odoo:8069' must be a URL"),
+        ({"workers": 0}, r"\[0\].workers is 0, must be a number of workers"),
+        ({"limits": {"apo": 1}}, r"unknown key apo, must be api, perhaps"),
+        ({"limits": {"api": -1}}, r"limits.api is -1, must be a number, 0 for no limit"),
+        ({"api_paths": ["/edi`) || Path(`/"]}, "must be a path of letters"),
         ({"web": ["http://odoo:8069/path"]}, "must be a URL"),
         ({"websocket": []}, "websocket must be a list"),
         ({"certificate": "mian"}, r"certificate is 'mian', must be a name of traefik_certificates \(main\)"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.berth.odoo.plugins.module_utils._wiring import topology, voters, wire
+from ansible_collections.berth.odoo.plugins.module_utils._wiring import MONITORING_ROLE, topology, voters, wire
 
 INSTANCES = {
     "main": {"database": "main", "domains": ["odoo.example.com"], "certificate": "main"},
@@ -20,9 +20,10 @@ SECRETS = {
 
 def test_each_tier_gets_its_own_list() -> None:
     wiring = wire(INSTANCES, SECRETS)
-    assert wiring["postgresql_roles"] == [{"name": "main", "password": "p 1"}, {"name": "trial", "password": "p$2"}]
+    logins = [{"name": "main", "password": "p 1"}, {"name": "trial", "password": "p$2"}]
+    assert wiring["postgresql_roles"] == [MONITORING_ROLE, *logins]
     assert wiring["postgresql_databases"] == [{"name": "main", "owner": "main"}, {"name": "trial", "owner": "trial"}]
-    assert wiring["pgbouncer_users"] == wiring["postgresql_roles"]
+    assert wiring["pgbouncer_users"] == logins
     assert wiring["redis_users"][1] == {"name": "test", "password": "r2", "prefix": "test"}
     assert wiring["traefik_sites"][0] == {
         "name": "main",
@@ -32,6 +33,31 @@ def test_each_tier_gets_its_own_list() -> None:
         "certificate": "main",
     }
     assert "certificate" not in wiring["traefik_sites"][1]
+
+
+def test_a_site_knows_its_limits_and_the_workers_of_all_hosts() -> None:
+    instances = {"main": {**INSTANCES["main"], "legacy_rpc": True, "limits": {"api": 2}, "api_paths": ["/edi"], "users": 5}}
+    sizes = [{"web_workers": 4, "batch_workers": 1}, {"web_workers": 6, "batch_workers": 1}]
+    plan = {"app1": {"odoo": {"main": sizes[0]}}, "app2": {"odoo": {"main": sizes[1]}}, "db1": {}}
+    site = wire(instances, SECRETS, plan)["traefik_sites"][0]
+    assert (site["workers"], site["batch_workers"], site["batch"]) == (10, 2, ["http://odoo-main-batch:8069"])
+    alone = wire(instances, SECRETS, {"app1": {"odoo": {"main": {**sizes[0], "batch_workers": 0}}}})["traefik_sites"][0]
+    assert "batch" not in alone and "batch_workers" not in alone
+    assert (site["legacy_rpc"], site["limits"], site["api_paths"]) == (True, {"api": 2}, ["/edi"])
+    assert "users" not in site
+
+
+def test_an_analyst_reads_one_database_and_has_no_pool() -> None:
+    instances = {**INSTANCES, "test": {**INSTANCES["test"], "analyst": {"networks": ["10.0.5.0/24"], "settings": {"work_mem": "64MB"}}}}
+    wiring = wire(instances, {**SECRETS, "test": {**SECRETS["test"], "analyst_password": "an"}})
+    [analyst] = [role for role in wiring["postgresql_roles"] if role.get("reads")]
+    assert analyst["name"] == "trial_analyst"
+    assert analyst["reads"] == ["trial"]
+    assert analyst["networks"] == ["10.0.5.0/24"]
+    assert analyst["connection_limit"] == 5
+    assert analyst["settings"]["default_transaction_read_only"] is True
+    assert analyst["settings"]["work_mem"] == "64MB"
+    assert len(wiring["pgbouncer_users"]) == 2
 
 
 def test_an_instance_without_secrets_is_an_error() -> None:
@@ -51,6 +77,11 @@ def test_one_host_publishes_nothing_and_uses_names() -> None:
     assert alone["postgresql_hosts"] == {}
     assert alone["haproxy_members"] == {"vm1": "postgresql"}
     assert set(alone["images_names"]) == {"odoo", "pgbouncer", "haproxy", "redis", "postgresql", "etcd", "traefik"}
+
+
+def test_one_host_whose_database_somebody_reads_publishes_it() -> None:
+    alone = topology({tier: ["vm1"] for tier in ("edge", "app", "database", "cache")}, {"vm1": "10.0.0.9"}, readers=True)["vm1"]
+    assert (alone["postgresql_publish_address"], alone["etcd_publish_address"]) == ("10.0.0.9", "")
 
 
 def test_three_members_and_an_application_host() -> None:
