@@ -141,7 +141,10 @@ def test_backends_are_ended_in_the_middle_of_requests(host: Host, clients: list[
     with load(clients, action, "berth ended", 1) as writes:
         for _number in range(4):
             time.sleep(2)
-            answer = sql(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")
+            answer = sql(
+                host,
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'",
+            )
             ended += int(answer)
     assert ended >= 2, "no request was at work"
     judge(host, writes)

@@ -396,6 +396,15 @@ def test_a_removal_that_would_hurt_is_refused(name: str, target: str, confirm: s
         cluster_rules.check_remove(described(name), target, confirm)
 
 
+def test_a_member_that_is_stopped_and_forgotten_takes_over_from_nobody() -> None:
+    """Patroni no longer lists db2, and the inventory still has it."""
+    cluster = described("three", lambda answers: answers["cluster"]["members"].remove(of(answers, "db2")))
+    with pytest.raises(Refused, match="without db3 nobody could take over from db1: db2 is no member now"):
+        cluster_rules.check_remove(cluster, "db3", "db3", ["db1", "db2"])
+    assert cluster_rules.check_remove(cluster, "db3", "db3", ["db1"])
+    assert cluster_rules.check_remove(described("three"), "db3", "db3", ["db1", "db2"])
+
+
 @pytest.mark.parametrize(("member", "slot"), [("db1", "db1"), ("DB-1.a", "db_1_a"), ("däb", "du0228b"), ("x" * 70, "x" * 63)])
 def test_slots_are_named_as_patroni_names_them(member: str, slot: str) -> None:
     assert cluster_rules.slot_name(member) == slot
