@@ -452,8 +452,14 @@ def check_reinitialize(cluster: Mapping[str, Any], member: str, confirm: str | N
     return bool(named["state"] != "creating replica")
 
 
-def check_remove(cluster: Mapping[str, Any], member: str, confirm: str | None) -> bool:
+def check_remove(cluster: Mapping[str, Any], member: str, confirm: str | None, staying: Sequence[str] = ()) -> bool:
     """Return whether a member is still there to be removed.
+
+    Args:
+        cluster: Description.
+        member: Name.
+        confirm: The same, once more.
+        staying: Members that there should be afterwards. Patroni forgets one that is stopped.
 
     Raises:
         Refused: It leads, nobody leads, what would be left has no standby that confirms commits, or it was not confirmed.
@@ -473,9 +479,11 @@ def check_remove(cluster: Mapping[str, Any], member: str, confirm: str | None) -
     if confirm != member:
         given = f"is {confirm!r}" if confirm else "is not set"
         raise Refused(f"this takes {member} out of {name} for good. confirm {given}; type: confirm={member}")
-    left = [other for other in cluster["members"] if other["name"] not in (member, cluster["leader"])]
-    if left and cluster["synchronous_mode"] in _SYNCHRONOUS_MODES and all(_unfit(cluster, other) for other in left):
-        reasons = "; ".join(f"{other['name']} {', '.join(_unfit(cluster, other))}" for other in left)
+    left = {other["name"]: _unfit(cluster, other) for other in cluster["members"]}
+    left = {name: ["is no member now"] for name in staying} | left
+    unfit = {other: reasons for other, reasons in left.items() if other not in (member, cluster["leader"])}
+    if unfit and cluster["synchronous_mode"] in _SYNCHRONOUS_MODES and all(unfit.values()):
+        reasons = "; ".join(f"{other} {', '.join(why)}" for other, why in unfit.items())
         raise Refused(f"without {member} nobody could take over from {cluster['leader']}: {reasons}. Repair that first")
     return any(other["name"] == member for other in cluster["members"])
 

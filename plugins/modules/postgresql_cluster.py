@@ -60,6 +60,13 @@ options:
   confirm:
     description: The name of the member whose data O(state=reinitialized) deletes, or that O(state=removed) forgets, once more.
     type: str
+  staying:
+    description:
+      - With O(state=removed), the members that the cluster should have afterwards. Patroni forgets one that is stopped, so that it cannot
+        say by itself that O(member) is the last one that could take over.
+    type: list
+    elements: str
+    default: []
   allow_leader:
     description: Restart O(member) also when it leads. What users are doing at that moment can fail, and everything else waits until it is back.
     type: bool
@@ -354,7 +361,7 @@ def reinitialized(session: Session, check_mode: bool) -> dict[str, Any]:
 def removed(session: Session, check_mode: bool) -> dict[str, Any]:
     """Forget a member that has been stopped."""
     member, name = session.options["member"], session.before["cluster_name"]
-    there = check_remove(session.before, member, session.options["confirm"])
+    there = check_remove(session.before, member, session.options["confirm"], session.options["staying"])
     if session.before["leader"] != session.before["member"]:
         raise Refused(f"this is the host of {session.before['member']}, and {session.before['leader']} leads {name}: run it there")
     result: dict[str, Any] = {"changed": there or session.has_slot(member), "member": member}
@@ -465,6 +472,7 @@ def main() -> None:
             "member": {"type": "str"},
             "force": {"type": "bool", "default": False},
             "confirm": {"type": "str"},
+            "staying": {"type": "list", "elements": "str", "default": []},
             "allow_leader": {"type": "bool", "default": False},
             "only_pending": {"type": "bool", "default": False},
             "running_since": {"type": "str"},

@@ -114,6 +114,30 @@ def test_a_member_on_another_timeline() -> None:
     assert cluster["problems"] == ["db3 is on timeline 1 and the leader on 2: it does not follow"]
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (
+            "starting",
+            "db3 is starting. When it stays so for minutes, it cannot follow any more; type: ansible-playbook … berth.odoo.reinit_replica",
+        ),
+        ("start failed", "db3 is start failed. When it stays so"),
+        (
+            "running",
+            "db3 runs and receives nothing. When its log says that WAL was removed, type: ansible-playbook … berth.odoo.reinit_replica",
+        ),
+        ("stopped", "db3 is stopped"),
+    ],
+)
+def test_a_replica_that_does_not_follow_is_named_with_what_to_type(state: str, words: str) -> None:
+    def change(answers: dict[str, Any]) -> None:
+        answers["members"]["db3"].update(state=state)
+        answers["members"]["db3"].pop("replication_state", None)
+
+    [problem] = described("three", change)["problems"]
+    assert problem.startswith(words)
+
+
 def test_a_position_that_nobody_knows() -> None:
     cluster = described("three", lambda answers: of(answers, "db3").update(lag="unknown"))
     assert cluster["problems"] == ["db3 repeats from an unknown position"]
@@ -370,6 +394,15 @@ def test_a_replica_is_removed_once() -> None:
 def test_a_removal_that_would_hurt_is_refused(name: str, target: str, confirm: str | None, words: str) -> None:
     with pytest.raises(Refused, match=words):
         cluster_rules.check_remove(described(name), target, confirm)
+
+
+def test_a_member_that_is_stopped_and_forgotten_takes_over_from_nobody() -> None:
+    """Patroni no longer lists db2, and the inventory still has it."""
+    cluster = described("three", lambda answers: answers["cluster"]["members"].remove(of(answers, "db2")))
+    with pytest.raises(Refused, match="without db3 nobody could take over from db1: db2 is no member now"):
+        cluster_rules.check_remove(cluster, "db3", "db3", ["db1", "db2"])
+    assert cluster_rules.check_remove(cluster, "db3", "db3", ["db1"])
+    assert cluster_rules.check_remove(described("three"), "db3", "db3", ["db1", "db2"])
 
 
 @pytest.mark.parametrize(("member", "slot"), [("db1", "db1"), ("DB-1.a", "db_1_a"), ("däb", "du0228b"), ("x" * 70, "x" * 63)])

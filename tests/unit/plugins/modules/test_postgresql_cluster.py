@@ -27,6 +27,7 @@ OPTIONS = {
     "member": None,
     "force": False,
     "confirm": None,
+    "staying": [],
     "allow_leader": False,
     "only_pending": False,
     "running_since": None,
