@@ -130,13 +130,15 @@ def test_a_dockerfile_builds_with_every_builder_from_one_base(name: str) -> None
     assert f"{user[1]}:{user[1]}" in (CONTEXTS / name / "contract.sh").read_text()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     for path in " ".join(copied).split():
-        assert (CONTEXTS / path).is_file() and path.split("/")[0] in ("common", name)
+        assert (CONTEXTS / path).exists() and path.split("/")[0] in ("common", name)
 
 
 def test_no_dockerfile_names_a_package_mirror() -> None:
     for path in CONTEXTS.rglob("*"):
-        if path.is_file():
-            assert not re.search(r"https?://", path.read_text()), f"{path} names a host; sources come from the base image"
+        if path.is_file() and "__pycache__" not in path.parts:
+            # A licence is named by its address.
+            text = path.read_text().replace("https://www.gnu.org/licenses/", "")
+            assert not re.search(r"https?://", text), f"{path} names a host; sources come from the base image"
 
 
 def test_every_downloaded_file_is_pinned_by_hash() -> None:
