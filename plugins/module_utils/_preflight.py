@@ -151,8 +151,8 @@ def _check_variables(
         require_digests=rules.require_image_digests,
     )
     for instance, entry in _well_formed(variables.get("odoo_instances")).items():
-        for key, found, expected in class_problems(entry):
-            yield Problem((name,), f"odoo_instances.{instance}.{key}", found, expected, f"correct odoo_instances.{instance}.{key}")
+        for key, wrong, expected in class_problems(entry):
+            yield Problem((name,), f"odoo_instances.{instance}.{key}", wrong, expected, f"correct odoo_instances.{instance}.{key}")
     if not variables.get("odoo_instances") and "odoo_instances" not in host.unrenderable:
         yield Problem(
             (name,), "odoo_instances", "nothing", "at least one instance", "odoo_instances: {main: {domains: […], database: main}}"

@@ -53,7 +53,7 @@ def wire(
         wiring["postgresql_databases"].append({"name": database, "owner": database})
         wiring["pgbouncer_users"].append(login)
         wiring["redis_users"].append({"name": name, "password": secrets[name]["redis_password"], "prefix": name})
-        site = {
+        site: dict[str, Any] = {
             "name": name,
             "domains": list(instance["domains"]),
             "web": [f"http://odoo-{name}-web:{WEB_PORT}"],
