@@ -60,7 +60,7 @@ bench-converge: setup ## Time converging the demo: no-op, one setting changed; f
 	@python tests/bench/converge.py $(BENCH)
 bench-postgresql: setup ## Compare tuned with default PostgreSQL on the demo's VM: pgbench, Odoo deliveries; about 3 minutes; BENCH=--help lists more
 	@python tests/bench/postgresql.py $(BENCH)
-bench-failover: setup ## Break the database of the lab ha in nine ways, three runs each; about 45 minutes; BENCH=--help lists more
+bench-failover: setup ## Break the database of the lab ha in eleven ways, three runs each; about an hour; BENCH=--help lists more
 	@python tests/bench/failover.py $(BENCH)
 bench-isolation: setup ## Measure clerks beside a batch, on the demo and on stock Odoo; about 6 minutes; BENCH=--help lists more
 	@python tests/bench/isolation.py $(BENCH)

@@ -69,7 +69,8 @@ class ActionModule(ActionBase):
                 **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
             hosts[host]["services"] = hosts[host]["services"] or []
-        found = _status.problems(hosts)
+        inventory = (task_vars or {})["groups"]["all"]
+        found = _status.problems(hosts, inventory)
         if arguments["json_file"]:
             try:
                 Path(arguments["json_file"]).write_text(
@@ -77,7 +78,7 @@ class ActionModule(ActionBase):
                 )
             except OSError as error:
                 raise AnsibleActionFail(f"json_file {arguments['json_file']}: {error}") from error
-        display.display("\n" + _status.screen(hosts) + "\n")
+        display.display("\n" + _status.screen(hosts, inventory) + "\n")
         return {
             "changed": False,
             "failed": bool(found),

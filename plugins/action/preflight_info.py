@@ -42,9 +42,10 @@ class ActionModule(ActionBase):
                 own = str(variable(host, name) or port)
                 wanted.append(int(own) if own.isdigit() else port)
             arguments["ports"] = wanted
-        own_data = variable(host, "etcd_data_dir")
-        if isinstance(own_data, str) and own_data:
-            arguments["etcd_data_dir"] = own_data
+        for name in ("etcd_data_dir", "postgresql_data_dir"):
+            own_data = variable(host, name)
+            if isinstance(own_data, str) and own_data:
+                arguments[name] = own_data
         arguments["peers"] = [*arguments.get("peers", []), *peers_of(host, tiers, variable)]
 
         start = time.time()

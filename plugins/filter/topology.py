@@ -12,6 +12,7 @@ version_added: 0.1.0
 author: berth.odoo contributors (@berth-odoo)
 description:
   - Takes the inventory's groups and returns, for each host, the members, addresses and images that its roles expect.
+  - PostgreSQL is published where other hosts need it, or where C(odoo_instances.*.analyst.networks) lets somebody in.
   - The address of a host is its variable C(host_address), else C(ansible_host), else its name.
 positional: hostvars
 options:
@@ -45,7 +46,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._wiring import IMAGES
+from ..module_utils._wiring import IMAGES, analyst_networks
 from ..module_utils._wiring import topology as compute
 
 
@@ -53,18 +54,19 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
     """Look the addresses up and call the pure function."""
     tiers = {tier: [str(name) for name in groups.get(tier) or []] for tier in IMAGES}
     hosts = {name for names in tiers.values() for name in names}
+    readers = any(analyst_networks(hostvars[host].get("odoo_instances")) for host in tiers["database"])
     addresses = {}
     for host in hosts:
         variables = hostvars[host]
         address = str(variables.get("host_address") or variables.get("ansible_host") or host)
         # Docker publishes on an address, and PostgreSQL lets addresses in. Alone, a host needs none.
-        if len(hosts) > 1 and not _is_address(address):
+        if (len(hosts) > 1 or readers) and not _is_address(address):
             raise AnsibleFilterError(
                 f"host {host}: its address is {address!r}, expected an IPv4 address at which the other hosts reach it. "
                 f"Type in host_vars/{host}.yml: host_address: 10.0.0.11"
             )
         addresses[host] = address
-    return compute(tiers, addresses)
+    return compute(tiers, addresses, readers=readers)
 
 
 def _is_address(text: str) -> bool:

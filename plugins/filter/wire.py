@@ -20,7 +20,7 @@ options:
     type: dict
     required: true
   secrets:
-    description: Instance name to C(db_password) and C(redis_password).
+    description: Instance name to C(db_password), C(redis_password) and what a rotation adds.
     type: dict
     required: true
   plan:
@@ -38,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users) and C(traefik_sites).
+  description: C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites) and C(odoo_logins).
   type: dict
 """
 

@@ -15,6 +15,8 @@ UNPLANNED = "failover_stall_s"
 FAULTS = {
     "switchover": PLANNED,
     "restart_primary_container": PLANNED,
+    "rolling_restart": PLANNED,
+    "minor_upgrade": PLANNED,
     "stop_etcd_member": PLANNED,
     "quorum_loss": PLANNED,
     "kill_postgresql": UNPLANNED,

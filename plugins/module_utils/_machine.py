@@ -15,6 +15,7 @@ import re
 import selectors
 import socket
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,29 @@ def etcd(data_dir: str, settings: str) -> str:
     if not Path(data_dir, "data", "member").is_dir():
         return ""
     return "joining" if "initial-cluster-state: existing" in read(Path(settings)) else "member"
+
+
+def healthy(project: str, containers: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a container of a Compose project runs and its health check says that it is well.
+
+    Args:
+        project: Name of the project.
+        containers: Answer of ``GET /containers/json``.
+    """
+    return any(
+        (entry.get("Labels") or {}).get("com.docker.compose.project") == project and "(healthy)" in (entry.get("Status") or "")
+        for entry in containers
+    )
+
+
+def postgresql(data_dir: str, containers: Iterable[Mapping[str, Any]]) -> str:
+    """Return what the PostgreSQL of this host is: ``leader``, ``standby``, or nothing where none is well.
+
+    Args:
+        data_dir: Directory of the role's data, with a directory for each version.
+        containers: Answer of ``GET /containers/json``.
+    """
+    versions = [found.parent for found in Path(data_dir).glob("*/PG_VERSION")]
+    if not versions or not healthy("postgresql", containers):
+        return ""
+    return "standby" if any((version / "standby.signal").exists() for version in versions) else "leader"

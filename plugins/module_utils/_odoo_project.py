@@ -44,6 +44,8 @@ from ansible_collections.berth.odoo.plugins.module_utils._odoo import (
 
 MAINTENANCE = "maintenance"
 # Containers that may answer questions, the best first.
+LOGIN = {"PGSERVICEFILE": "/run/secrets/odoo/pg_service.conf", "PGSERVICE": "odoo"}
+"""How Odoo logs in. Said again to a container that was made before there was such a file, where the new configuration is there already."""
 ANSWERING = ("web", "websocket", "cron")
 # Beyond a container's own time to stop, for the daemon to report it.
 STOP_MARGIN_S = 30
@@ -93,7 +95,7 @@ class OdooProject:
         for service in ANSWERING:
             for container in running.get(service, []):
                 try:
-                    rc, stdout, stderr = self.docker.exec(container, _program(), stdin=self._encode(request))
+                    rc, stdout, stderr = self.docker.exec(container, _program(), env=LOGIN, stdin=self._encode(request))
                 except DockerError:
                     continue  # it stopped since the list was made
                 return self._decode(rc, stdout, stderr, f"service {service}")

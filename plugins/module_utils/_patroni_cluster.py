@@ -359,6 +359,44 @@ def _priority(tags: Mapping[str, Any]) -> int:
     return max(0, int(priority)) if re.fullmatch(r"-?\d+", priority) else 1
 
 
+def must_hand_over(cluster: Mapping[str, Any], member: str) -> bool:
+    """Return whether a member that goes away for a while has to hand the leading role over first: when it leads and is not alone.
+
+    Raises:
+        Refused: Without the member nobody would be left who can lead, or confirm commits.
+    """
+    named = _named(cluster, member)
+    name = cluster["cluster_name"]
+    leader = _leader(cluster)
+    if leader is named and len(cluster["members"]) == 1:
+        return False
+    need_dcs(cluster)
+    if leader is named:
+        switchover_target(cluster, None)
+        return True
+    if leader is None:
+        raise Refused(f"{name} has no leader, and {member} may be the one that could lead. See docs/database.md, Nobody leads")
+    if cluster["paused"]:
+        raise Refused(f"{name} is paused: nobody takes over if the leader dies. First type: {_patronictl('resume', '--wait', name)}")
+    others = [one for one in cluster["members"] if one is not named and one is not leader]
+    if others and named["state"] == "streaming" and not any(one["state"] == "streaming" for one in others):
+        states = ", ".join(f"{one['name']} is {one['error'] or one['state'] or 'in no known state'}" for one in others)
+        raise Refused(
+            f"without {member} no standby would be left: {states}. Repair that one first (berth.odoo.reinit_replica copies it anew)"
+        )
+    return False
+
+
+def not_back(cluster: Mapping[str, Any], member: str) -> list[str]:
+    """Return what a member that was away still lacks: sentences, nothing when it leads, or follows and confirms commits again."""
+    found = unsettled(cluster, [member])
+    named = _named(cluster, member)
+    confirms = named["role"] in (*_LEADERS, *_SYNCHRONOUS) or _truth(named["tags"].get("nosync", False))
+    if not found and cluster["synchronous_mode"] == "quorum" and not confirms:
+        found.append(f"{member} streams and does not confirm commits yet")
+    return found
+
+
 def failover_target(cluster: Mapping[str, Any], candidate: str, *, force: bool) -> str:
     """Return who should lead a cluster without leader: the candidate. The leader itself: nothing to do.
 

@@ -13,6 +13,9 @@ prepares it here, once in a template for new databases and restores, and again i
 
 Why settings on the role: web, cron and websocket share it, so the server's value for everybody else (a report tool's statement_timeout)
 must not reach Odoo. A scheduled action keeps its lock in a transaction as long as it runs; cut off, it repeats every minute (measured).
+
+Why readers do not read everything: who knows ``database.secret`` makes himself an administrator's session. The columns and tables that hold
+such things are named in :data:`WITHHELD_TABLES` and :data:`WITHHELD_COLUMNS`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ ADMIN_DATABASE = "postgres"
 REWIND_ROLE = "rewind"
 """Made by Patroni, which uses it to bring a former primary onto the new timeline, through :data:`ADMIN_DATABASE`."""
 EXTENSIONS = ("pg_trgm", "unaccent")
-NAME = re.compile(r"^[a-z][a-z0-9_]{0,49}$")
+NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 SETTING_NAME = re.compile(r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")
 # They take a list, of which a quoted text would be one element.
 LIST_SETTINGS = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"})
@@ -41,6 +44,23 @@ ROLE_SETTINGS: dict[str, Any] = {
     "statement_timeout": 0,
     "transaction_timeout": 0,
 }
+MONITOR = "pg_monitor"
+"""Who is a member of it may connect to every database, because statistics of tables are a database's own."""
+MEMBERSHIPS = frozenset({MONITOR})
+"""Roles of PostgreSQL itself that a role may be a member of. The others let it read or do what is somebody else's."""
+WITHHELD_TABLES = (
+    "auth_totp_device",
+    "fetchmail_server",
+    "iap_account",
+    "ir_config_parameter",
+    "ir_mail_server",
+    "payment_provider",
+    "payment_token",
+    "res_users_apikeys",
+)
+"""Odoo's tables of passwords, keys and tokens: of Odoo itself, of mail servers, of payment providers."""
+WITHHELD_COLUMNS = {"res_users": "password|secret|token"}
+"""Tables that are read without the columns whose names hold one of these words."""
 RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "replicator", "rewind", "all"})
 
 
@@ -79,7 +99,23 @@ def check_wanted(roles: list[dict[str, Any]], databases: list[dict[str, Any]], t
         for database in databases
         if database["owner"] not in known
     ]
+    listed = {database["name"] for database in databases}
     for role in roles:
+        problems += [
+            f"role {role['name']!r} reads {name!r}, which is not among the databases: add it there"
+            for name in role.get("reads") or []
+            if name not in listed
+        ]
+        problems += [
+            f"role {role['name']!r} owns {database['name']!r} and cannot be kept from writing there: another role has to read it"
+            for database in databases
+            if role.get("reads") and database["owner"] == role["name"]
+        ]
+        problems += [
+            f"role {role['name']!r} as a member of {name!r}: expected {', '.join(sorted(MEMBERSHIPS))} or another one of the roles"
+            for name in role.get("member_of") or []
+            if name == role["name"] or name not in known | MEMBERSHIPS
+        ]
         for name in role.get("settings") or {}:
             if not SETTING_NAME.match(str(name)):
                 problems.append(f"setting {name!r} of role {role['name']!r}: expected {SETTING_NAME.pattern}")
@@ -89,21 +125,59 @@ def check_wanted(roles: list[dict[str, Any]], databases: list[dict[str, Any]], t
         raise ObjectsError("; ".join(problems))
 
 
-_DATABASE_QUESTION = """
+_OWN_TABLES = (
+    "pg_class c WHERE c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p', 'v', 'm', 'f') "
+    "AND c.relowner = (SELECT datdba FROM pg_database WHERE datname = current_database())"
+)
+
+
+def _names(select: str) -> str:
+    return f"(SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM ({select}) found(name))"  # noqa: S608 - names of this file
+
+
+def _reader_question(role: str) -> str:
+    """Return the SQL expression for what a reader may and may not in the current database, as :func:`_plan_reader` compares it."""
+    who = f"to_regrole({literal(role)})::oid"
+    withheld = ", ".join(literal(name) for name in WITHHELD_TABLES)
+    partly = ", ".join(literal(name) for name in WITHHELD_COLUMNS)
+    hidden = " OR ".join(f"c.relname = {literal(table)} AND a.attname ~ {literal(words)}" for table, words in WITHHELD_COLUMNS.items())
+    columns = f"pg_attribute a JOIN pg_class c ON a.attrelid = c.oid AND c.oid IN (SELECT c.oid FROM {_OWN_TABLES})"  # noqa: S608 - names of this file
+    column = "SELECT c.relname || '.' || a.attname FROM"
+    # A role that is not there yet has no right.
+    may = f"coalesce(has_column_privilege({who}, c.oid, a.attnum, 'SELECT'), false)"
+    granted = f"EXISTS (SELECT FROM aclexplode(c.relacl) g WHERE g.grantee = {who} AND g.privilege_type"
+    return f"""json_build_object(
+  'unread', {_names(f"SELECT c.relname FROM {_OWN_TABLES} AND c.relname NOT IN ({withheld}, {partly}) AND NOT {granted} = 'SELECT')")},
+  'overread', {_names(f"SELECT c.relname FROM {_OWN_TABLES} AND c.relname IN ({withheld}, {partly}) AND {granted} = 'SELECT')")},
+  'written', {_names(f"SELECT c.relname FROM {_OWN_TABLES} AND {granted} <> 'SELECT')")},
+  'columns', {_names(f"{column} {columns} WHERE c.relname IN ({partly}) AND a.attnum > 0 AND NOT a.attisdropped AND NOT ({hidden}) AND NOT {may}")},
+  'secrets', {_names(f"{column} {columns} WHERE a.attnum > 0 AND NOT a.attisdropped AND (c.relname IN ({withheld}) OR {hidden}) AND {may}")},
+  'future', EXISTS (SELECT FROM pg_default_acl d, aclexplode(d.defaclacl) g WHERE d.defaclobjtype = 'r' AND g.grantee = {who}
+      AND d.defaclrole = (SELECT datdba FROM pg_database WHERE datname = current_database())
+      AND d.defaclnamespace = to_regnamespace('public') AND g.privilege_type = 'SELECT'))"""  # noqa: S608 - literal() quotes the names
+
+
+def _database_question(readers: Iterable[str]) -> str:
+    each = ", ".join(f"{literal(role)}, {_reader_question(role)}" for role in readers)
+    return f"""
 SELECT json_build_object('database', current_database(),
   'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
   'unaccent', (SELECT provolatile FROM pg_proc WHERE oid = to_regprocedure('public.unaccent(text)')),
   'schema_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public'),
+  'readers', json_build_object({each}),
   'schema_public', (SELECT coalesce(json_agg(a.privilege_type ORDER BY a.privilege_type), '[]')
       FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
       WHERE n.nspname = 'public' AND a.grantee = 0));
-"""
+"""  # noqa: S608 - literal() quotes the names
 
 
-def read_script(roles: Iterable[str], databases: Iterable[str], template: str) -> str:
-    """Return the psql script that reads everything :func:`plan` compares, one JSON document a line."""
+def read_script(roles: list[dict[str, Any]], databases: Iterable[str], template: str) -> str:
+    """Return the psql script that reads everything :func:`plan` compares, one JSON document a line.
+
+    :param roles: ``name`` and perhaps ``reads`` of each role.
+    """
     names = [*databases, template]
-    role_list = ", ".join(literal(name) for name in roles) or "NULL"
+    role_list = ", ".join(literal(role["name"]) for role in roles) or "NULL"
     database_list = ", ".join(literal(name) for name in [*names, ADMIN_DATABASE, "template1"])
     script = f"""
 SELECT json_build_object(
@@ -114,6 +188,8 @@ SELECT json_build_object(
       'replication', rolreplication, 'bypassrls', rolbypassrls, 'connection_limit', rolconnlimit,
       'settings', (SELECT coalesce(json_object_agg(coalesce(d.datname, ''), s.setconfig), '{{}}')
           FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid),
+      'member_of', (SELECT coalesce(json_agg(pg_get_userbyid(m.roleid) ORDER BY pg_get_userbyid(m.roleid)), '[]')
+          FROM pg_auth_members m WHERE m.member = r.oid),
       'password', rolpassword)), '{{}}')
     FROM pg_authid r WHERE r.rolname IN ({role_list})),
   'databases', (SELECT coalesce(json_object_agg(d.datname, json_build_object(
@@ -124,13 +200,14 @@ SELECT json_build_object(
       'connect', (SELECT coalesce(json_agg(pg_get_userbyid(a.grantee) ORDER BY pg_get_userbyid(a.grantee)), '[]') FROM aclexplode(d.datacl) a
           WHERE a.privilege_type = 'CONNECT' AND a.grantee <> 0))), '{{}}')
     FROM pg_database d WHERE d.datname IN ({database_list})));
-{_DATABASE_QUESTION}"""  # noqa: S608 - literal() and identifier() quote the names
+{_database_question(())}"""  # noqa: S608 - literal() and identifier() quote the names
     for name in names:
+        readers = [role["name"] for role in roles if name in (role.get("reads") or [])]
         script += f"""
 SELECT EXISTS (SELECT FROM pg_database WHERE datname = {literal(name)} AND datallowconn) AS present \\gset
 \\if :present
 \\connect {identifier(name)}
-{_DATABASE_QUESTION}\\connect {ADMIN_DATABASE}
+{_database_question(readers)}\\connect {ADMIN_DATABASE}
 \\endif
 """  # noqa: S608 - as above
     return script
@@ -146,7 +223,8 @@ def parse_state(documents: list[Any]) -> dict[str, Any]:
 
 def _plan_role(role: dict[str, Any], found: dict[str, Any] | None) -> list[Step]:
     name = identifier(role["name"])
-    verifier = scram_verifier(role["password"], role["name"])
+    # Without a password it can log in with a certificate only.
+    verifier = "" if role.get("password") is None else scram_verifier(role["password"], role["name"])
     steps = []
     wanted = {
         "login": True,
@@ -158,7 +236,7 @@ def _plan_role(role: dict[str, Any], found: dict[str, Any] | None) -> list[Step]
     }
     if found is None:
         steps.append(Step(f"create role {role['name']}", f"CREATE ROLE {name} LOGIN"))
-        found = {**wanted, "connection_limit": -1, "password": None, "settings": {}}
+        found = {**wanted, "connection_limit": -1, "password": None, "settings": {}, "member_of": []}
     wrong = {attribute: value for attribute, value in wanted.items() if found[attribute] != value}
     if wrong:
         words = " ".join(("" if value else "NO") + attribute.upper() for attribute, value in wrong.items())
@@ -167,7 +245,13 @@ def _plan_role(role: dict[str, Any], found: dict[str, Any] | None) -> list[Step]
         limit = int(role["connection_limit"])
         steps.append(Step(f"set connection limit {limit} on role {role['name']}", f"ALTER ROLE {name} CONNECTION LIMIT {limit}"))
     if not hmac.compare_digest((found["password"] or "").encode(), verifier.encode()):
-        steps.append(Step(f"set password of role {role['name']}", f"ALTER ROLE {name} PASSWORD {literal(verifier)}"))
+        text, value = ("set", literal(verifier)) if verifier else ("remove", "NULL")
+        steps.append(Step(f"{text} password of role {role['name']}", f"ALTER ROLE {name} PASSWORD {value}"))
+    wanted_of, found_of = role.get("member_of") or [], found["member_of"]
+    for group in (group for group in found_of if group not in wanted_of):
+        steps.append(Step(f"take {role['name']} out of {group}", f"REVOKE {identifier(group)} FROM {name} CASCADE"))
+    for group in (group for group in wanted_of if group not in found_of):
+        steps.append(Step(f"make {role['name']} a member of {group}", f"GRANT {identifier(group)} TO {name}"))
     return [*steps, *_plan_settings(role["name"], {**ROLE_SETTINGS, **(role.get("settings") or {})}, found["settings"])]
 
 
@@ -221,7 +305,58 @@ def _plan_extensions(database: str, found: dict[str, Any]) -> list[Step]:
     return steps
 
 
-def _plan_privileges(database: str, found: dict[str, Any], connect: Iterable[str]) -> list[Step]:
+def _plan_reader(database: str, owner: str, role: str, found: dict[str, Any] | None) -> list[Step]:
+    """Compare what a role may in a database that it reads.
+
+    :param found: the answer to :func:`_reader_question`; nothing where the database is new and has no tables yet.
+    """
+    who, steps = identifier(role), []
+    found = found or {"unread": [], "overread": [], "written": [], "columns": [], "secrets": [], "future": False}
+
+    def tables(names: Iterable[str]) -> str:
+        return ", ".join(f"public.{identifier(name)}" for name in names)
+
+    if not found["future"]:
+        sql = f"ALTER DEFAULT PRIVILEGES FOR ROLE {identifier(owner)} IN SCHEMA public GRANT SELECT ON TABLES TO {who}"
+        steps.append(Step(f"let {role} read future tables of {database}", sql, database))
+    # Taken away before anything is given: a column's right does not outlive its table's.
+    taken = sorted({*found["overread"], *(name.split(".")[0] for name in found["secrets"])})
+    if taken:
+        secrets = f"keep {role} from secrets in {', '.join(taken)} of {database}"
+        steps.append(Step(secrets, f"REVOKE ALL ON {tables(taken)} FROM {who}", database))
+    if found["written"]:
+        text = f"keep {role} from writing {len(found['written'])} tables of {database}"
+        steps.append(
+            Step(text, f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON {tables(found['written'])} FROM {who}", database)
+        )
+    if found["unread"]:
+        steps.append(
+            Step(
+                f"let {role} read {len(found['unread'])} tables of {database}",
+                f"GRANT SELECT ON {tables(found['unread'])} TO {who}",
+                database,
+            )
+        )
+    # Which columns there are is asked again, since those of a table that was just taken away are not in the answer.
+    for table, words in WITHHELD_COLUMNS.items():
+        if table in taken or any(name.startswith(f"{table}.") for name in found["columns"]):
+            columns = (
+                "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute "  # noqa: S608 - literal() quotes
+                f"WHERE attrelid = {literal('public.' + table)}::regclass AND attnum > 0 AND NOT attisdropped AND attname !~ {literal(words)}"
+            )
+            sql = f"DO $berth$ BEGIN EXECUTE format('GRANT SELECT (%s) ON {tables([table])} TO {who}', ({columns})); END $berth$"
+            steps.append(Step(f"let {role} read the other columns of {table} of {database}", sql, database))
+    return steps
+
+
+def _plan_connections(name: str, owner: str, roles: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Return who of the roles may connect to a database and who may not; its owner and his members may in any case."""
+    own = {owner, *(role["name"] for role in roles if owner in (role.get("member_of") or []))}
+    may = [role["name"] for role in roles if name in (role.get("reads") or []) or MONITOR in (role.get("member_of") or [])]
+    return may, [role["name"] for role in roles if role["name"] not in own and role["name"] not in may]
+
+
+def _plan_privileges(database: str, found: dict[str, Any], connect: Iterable[str], strangers: Iterable[str] = ()) -> list[Step]:
     name = identifier(database)
     steps = []
     if found["public"]:
@@ -230,6 +365,11 @@ def _plan_privileges(database: str, found: dict[str, Any], connect: Iterable[str
         Step(f"let {role} connect to {database}", f"GRANT CONNECT ON DATABASE {name} TO {identifier(role)}")
         for role in connect
         if role not in found["connect"]
+    ]
+    steps += [
+        Step(f"keep {role} from connecting to {database}", f"REVOKE CONNECT ON DATABASE {name} FROM {identifier(role)}")
+        for role in strangers
+        if role in found["connect"]
     ]
     # Clusters have had this since PostgreSQL 15, databases restored from older ones have not.
     if "CREATE" in found.get("schema_public", ()):
@@ -242,7 +382,7 @@ def _plan_privileges(database: str, found: dict[str, Any], connect: Iterable[str
     return steps
 
 
-def _plan_database(wanted: dict[str, Any], template: str, found: dict[str, Any] | None) -> list[Step]:
+def _plan_database(wanted: dict[str, Any], template: str, found: dict[str, Any] | None, roles: list[dict[str, Any]]) -> list[Step]:
     name, owner = wanted["name"], wanted["owner"]
     steps = []
     if found is None:
@@ -263,10 +403,14 @@ def _plan_database(wanted: dict[str, Any], template: str, found: dict[str, Any] 
         raise ObjectsError(f"database {name} allows no connections. Type: ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true")
     if found["owner"] != owner:
         steps.append(Step(f"give database {name} to {owner}", f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(owner)}"))
-    return [*steps, *_plan_extensions(name, found), *_plan_privileges(name, found, ())]
+    steps += [*_plan_extensions(name, found), *_plan_privileges(name, found, *_plan_connections(name, owner, roles))]
+    for role in roles:
+        if name in (role.get("reads") or []):
+            steps += _plan_reader(name, owner, role["name"], found.get("readers", {}).get(role["name"]))
+    return steps
 
 
-def _plan_template(template: str, found: dict[str, Any] | None) -> list[Step]:
+def _plan_template(template: str, found: dict[str, Any] | None, roles: list[dict[str, Any]]) -> list[Step]:
     name = identifier(template)
     steps = []
     if found is None:
@@ -277,13 +421,14 @@ def _plan_template(template: str, found: dict[str, Any] | None) -> list[Step]:
         return [*steps, *fresh, *_plan_privileges(template, found, ())]
     if not found["is_template"]:
         steps.append(Step(f"mark {template} as a template", f"ALTER DATABASE {name} IS_TEMPLATE true"))
-    return [*steps, *_plan_extensions(template, found), *_plan_privileges(template, found, ())]
+    strangers = [role["name"] for role in roles]
+    return [*steps, *_plan_extensions(template, found), *_plan_privileges(template, found, (), strangers)]
 
 
 def plan(roles: list[dict[str, Any]], databases: list[dict[str, Any]], template: str, state: dict[str, Any]) -> list[Step]:
     """Return the statements that make a cluster what is wanted, in their order. Nothing is ever dropped.
 
-    :param roles: ``name``, ``password``, ``connection_limit`` and perhaps ``settings`` of each role.
+    :param roles: ``name``, ``connection_limit`` and perhaps ``password``, ``settings``, ``member_of`` and ``reads`` of each role.
     :param databases: ``name`` and ``owner`` of each database.
     :param template: name of the template database.
     :param state: what :func:`parse_state` returned.
@@ -291,15 +436,17 @@ def plan(roles: list[dict[str, Any]], databases: list[dict[str, Any]], template:
     """
     found_roles, found_databases = state["roles"], state["databases"]
     steps: list[Step] = []
-    for role in roles:
+    # One that others are members of comes before them.
+    for role in sorted(roles, key=lambda role: any(group not in MEMBERSHIPS for group in role.get("member_of") or [])):
         steps += _plan_role(role, found_roles.get(role["name"]))
-    steps += _plan_template(template, found_databases.get(template))
+    steps += _plan_template(template, found_databases.get(template), roles)
     for database in databases:
-        steps += _plan_database(database, template, found_databases.get(database["name"]))
-    # LISTEN and NOTIFY of Odoo's bus and cron happen in the database postgres.
-    connecting = [role["name"] for role in roles] + ([REWIND_ROLE] if state.get("rewind") else [])
-    steps += _plan_privileges(ADMIN_DATABASE, found_databases[ADMIN_DATABASE], connecting)
-    steps += _plan_privileges("template1", found_databases["template1"], ())
+        steps += _plan_database(database, template, found_databases.get(database["name"]), roles)
+    # LISTEN and NOTIFY of Odoo's bus and cron happen in the database postgres. Who reads has nothing to do there.
+    connecting = [role["name"] for role in roles if not role.get("reads")] + ([REWIND_ROLE] if state.get("rewind") else [])
+    readers = [role["name"] for role in roles if role.get("reads")]
+    steps += _plan_privileges(ADMIN_DATABASE, found_databases[ADMIN_DATABASE], connecting, readers)
+    steps += _plan_privileges("template1", found_databases["template1"], (), [role["name"] for role in roles])
     return steps
 
 

@@ -65,6 +65,10 @@ class Host(NamedTuple):
     """Outside of the run's limit: its problems of reachability are notes."""
 
 
+_TURNS = {"standby": 1, "leader": 2}
+"""When a host's turn is among those of its tier: first who is not well, because nothing can be lost there, and who leads at last."""
+
+
 class Report(NamedTuple):
     """Result of :func:`examine`."""
 
@@ -90,7 +94,7 @@ def examine(
     notes: list[tuple[str, str]] = []
     known = {name: option for options in specifications.values() for name, option in options.items()}
     for name, host in hosts.items():
-        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules))
+        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules, notes))
         if "platform_authority" not in host.unrenderable:
             problems.extend(_check_authority(name, host.variables, bool(tiers.get("database")), now, notes))
         mistakes, strangers = _validate.unknown_variables(
@@ -103,6 +107,7 @@ def examine(
         elif not host.limited:
             problems.append(Problem((name,), "connection", host.failure, "an answer", UNREACHABLE_REMEDY.format(host=name)))
     problems.extend(_check_clocks(hosts, rules, notes))
+    problems.extend(_check_replica_reads(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
         machines,
@@ -114,6 +119,9 @@ def examine(
     for name, sponsor in _sponsors(hosts, tiers).items():
         if "etcd" in result.hosts.get(name, {}):
             result.hosts[name]["etcd"].update(sponsor=sponsor, has_data=bool((hosts[name].facts or {}).get("etcd")))
+            result.hosts[name]["etcd"]["turn"] = int(bool((hosts[name].facts or {}).get("etcd_healthy")))
+        if "postgresql" in result.hosts.get(name, {}):
+            result.hosts[name]["postgresql"]["turn"] = _TURNS.get((hosts[name].facts or {}).get("postgresql", ""), 0)
         if sponsor:
             notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
@@ -127,6 +135,25 @@ def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) 
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
 
 
+def _check_replica_reads(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    asking = [name for name, host in hosts.items() if _sizing.truth(host.variables.get("odoo_replica_reads"))]
+    members = tiers.get("database") or []
+    if asking and len(members) < 2:
+        found = f"true with {len(members)} database host" + ("s" if len(members) != 1 else "")
+        yield Problem(
+            tuple(asking),
+            "odoo_replica_reads",
+            found,
+            "a second one, which could answer",
+            "odoo_replica_reads: false, or add a host to the group database",
+        )
+    elif asking and len(asking) < len(hosts):
+        others = ", ".join(name for name in hosts if name not in asking)
+        yield Problem(
+            tuple(asking), "odoo_replica_reads", f"true, and not for {others}", "one value for all hosts", "set it in group_vars/all"
+        )
+
+
 def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return, for each etcd member, who lets it join: nobody where it has its data or where all of them begin together.
 
@@ -137,8 +164,26 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
     return {name: "" if name in founded or not founded else founded[0] for name in members}
 
 
+def _check_classes(name: str, instances: Any) -> Iterator[Problem]:
+    """Check what instances say of their route classes."""
+    for instance, entry in _well_formed(instances).items():
+        for key, found, expected in class_problems(entry):
+            path = f"odoo_instances.{instance}.{key}"
+            yield Problem((name,), path, found, expected, f"correct {path}")
+
+
+def _unfinished_rotations(name: str, secrets: Any) -> Iterator[tuple[str, str]]:
+    """Return a note for each instance whose rotation was interrupted."""
+    for instance, values in _well_formed(secrets).items():
+        if values.keys() & {"db_password_next", "db_password_old"}:
+            yield (
+                name,
+                f"the database password of {instance} is being rotated; finish it: ansible-playbook -i <inventory> berth.odoo.rotate_secrets",
+            )
+
+
 def _check_variables(
-    name: str, host: Host, known: Mapping[str, Mapping[str, Any]], images: Collection[str], rules: Rules
+    name: str, host: Host, known: Mapping[str, Mapping[str, Any]], images: Collection[str], rules: Rules, notes: list[tuple[str, str]]
 ) -> Iterator[Problem]:
     variables = host.variables
     for variable, reason in host.unrenderable.items():
@@ -150,9 +195,7 @@ def _check_variables(
         None if "traefik_certificates" in host.unrenderable else list(certificates) if isinstance(certificates, Mapping) else [],
         require_digests=rules.require_image_digests,
     )
-    for instance, entry in _well_formed(variables.get("odoo_instances")).items():
-        for key, wrong, expected in class_problems(entry):
-            yield Problem((name,), f"odoo_instances.{instance}.{key}", wrong, expected, f"correct odoo_instances.{instance}.{key}")
+    yield from _check_classes(name, variables.get("odoo_instances"))
     if not variables.get("odoo_instances") and "odoo_instances" not in host.unrenderable:
         yield Problem(
             (name,), "odoo_instances", "nothing", "at least one instance", "odoo_instances: {main: {domains: […], database: main}}"
@@ -161,6 +204,7 @@ def _check_variables(
         yield from _validate.check_instance_secrets(
             name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length
         )
+    notes.extend(_unfinished_rotations(name, variables.get("odoo_instance_secrets")))
     yield from _validate.check_objectives(name, variables.get("objectives"))
     secrets: dict[str, Any] = _instance_passwords(variables.get("odoo_instance_secrets"))
     for variable, option in known.items():

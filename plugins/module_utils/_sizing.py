@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ._validate import Problem
-from ._wiring import voters
+from ._wiring import ANALYST_CONNECTIONS, voters
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
 
@@ -346,6 +346,11 @@ def whole(value: Any) -> int | None:
         return None
 
 
+def truth(value: Any) -> bool:
+    """Return what a variable of type bool says, as Ansible reads it; validation reports what is neither."""
+    return str(value).lower() in ("true", "yes", "on", "1")
+
+
 class Plan(NamedTuple):
     """Result of :func:`plan`."""
 
@@ -420,6 +425,9 @@ class _Planner:
 
     def _refuse(self, host: str, subject: str, found: str, expected: str, remedy: str) -> None:
         self.problems.append(Problem((host,), subject, found, expected, remedy))
+
+    def _replica_reads(self, host: str) -> bool:
+        return truth(self.overrides.get(host, {}).get("odoo_replica_reads"))
 
     def _app_hosts(self, instance: str) -> list[str]:
         return [host for host in self.tiers.get("app", []) if instance in self.instances.get(host, {})]
@@ -504,12 +512,18 @@ class _Planner:
         for host in self.tiers.get("app", []):
             pooler = self.hosts[host]["pgbouncer"]
             web = pooler["pool_size"] + min(pooler["pool_size"], NOTIFY_POOL)
+            # Reads go to the primary, too, where there is no synchronous standby.
+            web += pooler["pool_size"] if self._replica_reads(host) else 0
             mine = len(self.hosts[host]["odoo"]) * (web + 2 * pooler["session_pool_size"])
             pools += mine
             # Maintenance goes past the pools.
             given = self._override(host, "haproxy_max_connections", mine + DIRECT_CONNECTIONS)
             self.hosts[host]["haproxy"] = {"max_connections": -(-(mine + DIRECT_CONNECTIONS) // 50) * 50 if given is None else given}
-        needed = pools + DIRECT_CONNECTIONS
+        # Who reads a database does so past the pools, as often as the role's limit allows.
+        seen = {name: instance for host in self.tiers.get("database", []) for name, instance in self.instances.get(host, {}).items()}
+        analysts = sum(_analyst_connections(instance) for instance in seen.values())
+        beside = DIRECT_CONNECTIONS + analysts
+        needed = pools + beside
         # In steps of 20, because a change restarts PostgreSQL.
         planned = max(LEAST_CONNECTIONS, -(-needed // 20) * 20)
         if planned > MAXIMUM_CONNECTIONS:
@@ -517,7 +531,7 @@ class _Planner:
                 Problem(
                     (),
                     "connections",
-                    f"{pools} connections of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"{pools} connections of all pools and {beside} beside them",
                     f"at most {MAXIMUM_CONNECTIONS} in one PostgreSQL cluster",
                     "move instances to another inventory, or lower web_workers and cron_workers of small ones to 2 and 1",
                 )
@@ -529,12 +543,12 @@ class _Planner:
                     host,
                     "postgresql_max_connections",
                     str(given),
-                    f"at least {needed}: {pools} of all pools and {DIRECT_CONNECTIONS} beside them",
+                    f"at least {needed}: {pools} of all pools and {beside} beside them",
                     f"postgresql_max_connections: {planned}, or lower pgbouncer_pool_size",
                 )
             self.hosts[host]["postgresql"] = {
                 "max_connections": planned if given is None else given,
-                "connections": {"pools": pools, "reserved": DIRECT_CONNECTIONS},
+                "connections": {"pools": pools, "reserved": beside},
             }
         values = {self.hosts[host]["postgresql"]["max_connections"] for host in self.tiers.get("database", [])}
         if len(values) > 1:
@@ -616,7 +630,7 @@ class _Planner:
             clients = part["pgbouncer"]["max_client_connections"]
             demands.extend(
                 self._demand(host, service, "pgbouncer_memory_mb", 48, 64 + clients // 100)
-                for service in ("pgbouncer", "pgbouncer-session")
+                for service in ("pgbouncer", "pgbouncer-session", *(["pgbouncer-replica"] if self._replica_reads(host) else []))
             )
             # HAProxy: two buffers of 16 KiB for each end of a connection, at most.
             least = HAPROXY_FIXED_MB + part["haproxy"]["max_connections"] // 16
@@ -746,6 +760,11 @@ def _service_class(instance: Mapping[str, Any]) -> str:
     return kind if kind in USERS_PER_WORKER else "production"
 
 
+def _analyst_connections(instance: Mapping[str, Any]) -> int:
+    analyst = instance.get("analyst")
+    return (whole(analyst.get("connections")) or ANALYST_CONNECTIONS) if isinstance(analyst, Mapping) else 0
+
+
 def _session_connections(odoo: Mapping[str, Any]) -> int:
     """Count the server connections that one database needs in session mode: each client holds one."""
     return int(odoo["db_maxconn_gevent"] + odoo["cron_workers"] * CRON_CONNECTIONS + 2)
@@ -800,6 +819,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
         return f"{values['pool_size']} server connections a pool, {values['max_client_connections']} clients"
     if service == "haproxy":
         return f"{part['haproxy']['max_connections']} connections to the primary"
+    if service == "pgbouncer-replica":
+        return f"{part['pgbouncer']['pool_size']} server connections to the standby"
     if service == "pgbouncer-session":
         return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
     if service == "redis":

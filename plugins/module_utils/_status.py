@@ -9,7 +9,7 @@ problems that decides the exit code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 MIB = 1024 * 1024
@@ -52,6 +52,22 @@ def cluster_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{', '.join(names)}: PostgreSQL: {problem}" for problem, names in said.items()]
 
 
+def strangers(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> list[str]:
+    """Return members of the PostgreSQL cluster that are no hosts of the inventory, one line each: nobody maintains them, and they may come to lead."""
+    members = {
+        member["name"]: None
+        for info in hosts.values()
+        for member in (info.get("postgresql") or {}).get("members", [])
+        if member.get("name")
+    }
+    return [
+        f"PostgreSQL: {name} is a member and no host of the inventory: stop it for good, then type: ansible-playbook … berth.odoo.remove_member "
+        f"-e target={name} -e confirm={name}"
+        for name in members
+        if name not in inventory
+    ]
+
+
 def disk_problem(disk: Mapping[str, Any]) -> str | None:
     """Return why a file system needs attention, or None."""
     if disk["used_percent"] < DISK_PROBLEM_PERCENT:
@@ -82,11 +98,12 @@ def certificate_problem(certificate: Mapping[str, Any]) -> str | None:
     return None
 
 
-def problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> list[str]:
     """Return every problem of every host, each as one line that starts with the host's name.
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).
+        inventory: every host of the inventory, also those that were not asked.
     """
     found = []
     for host, info in hosts.items():
@@ -108,7 +125,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"{host}: {reason}; run playbooks/site.yml, which renews it"
             for reason in filter(None, map(certificate_problem, info.get("leaves", [])))
         )
-    return found + cluster_problems(hosts)
+    return found + cluster_problems(hosts) + strangers(hosts, inventory)
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -127,11 +144,12 @@ def _memory(service: Mapping[str, Any]) -> str:
     return f"{used // MIB} of {limit // MIB} MiB ({100 * used // limit} %)"
 
 
-def screen(hosts: Mapping[str, Mapping[str, Any]]) -> str:
+def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> str:
     """Draw the one screen of C(playbooks/status.yml).
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).
+        inventory: every host of the inventory, also those that were not asked.
     """
     rows: list[Sequence[str]] = [("HOST", "SERVICE", "STATE", "HEALTH", "MEMORY", "VERSION", "IMAGE")]
     notes: list[str] = []
@@ -163,7 +181,7 @@ def screen(hosts: Mapping[str, Mapping[str, Any]]) -> str:
     # Every member says the same of all; one that does not reach etcd knows less.
     for cluster in sorted(clusters, key=lambda one: bool(one["dcs_error"]))[:1]:
         notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
-    found = problems(hosts)
+    found = problems(hosts, inventory)
     services = [service for info in hosts.values() for service in info.get("services", [])]
     up = sum(1 for service in services if service_problem(service) is None)
     verdict = [f"{up} of {len(services)} services are up on {len(hosts)} host(s)."]

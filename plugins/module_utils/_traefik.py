@@ -298,13 +298,14 @@ def _service(servers: Iterable[str]) -> dict[str, Any]:
     """Return a load balancer over Odoo servers.
 
     The probe waits in the same queue as users, so a short timeout would eject a busy server and move its load to its peers. It is for a
-    static file, because /web/health asks the database (Odoo 19.0 with db_name), whose failover would empty the pool.
+    static file, because /web/health asks the database (Odoo 19.0 with db_name), whose failover would empty the pool. During one all workers
+    wait, for as long as requests may (60 s): with a shorter timeout Traefik answers everybody else with "no available server" meanwhile.
     """
     return {
         "loadBalancer": {
             "servers": [{"url": str(url)} for url in servers],
             "serversTransport": "odoo",
-            "healthCheck": {"path": "/web/static/img/favicon.ico", "interval": "5s", "unhealthyInterval": "1s", "timeout": "10s"},
+            "healthCheck": {"path": "/web/static/img/favicon.ico", "interval": "5s", "unhealthyInterval": "1s", "timeout": "75s"},
         }
     }
 

@@ -11,6 +11,7 @@ marked ``no_log`` or named like a secret is described by its type alone.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -405,6 +406,14 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "websocket_memory_mb": {"type": "int"},
     "cron_memory_mb": {"type": "int"},
     "extra_settings": {"type": "dict"},
+    "analyst": {
+        "type": "dict",
+        "options": {
+            "connections": {"type": "int"},
+            "networks": {"type": "list", "elements": "str"},
+            "settings": {"type": "dict"},
+        },
+    },
 }
 """Keys of an entry of ``odoo_instances``, in the form of an argument specification."""
 
@@ -413,6 +422,12 @@ SECRETS_REMEDY = "ansible-playbook -i <inventory> berth.odoo.secrets_init, or ad
 
 INSTANCE_SECRETS = ("db_password", "admin_password", "redis_password")
 """Keys of an entry of ``odoo_instance_secrets``; all are required."""
+
+ANALYST_SECRET = "analyst_password"  # noqa: S105 - a name
+"""One more, of an instance with C(analyst)."""
+
+ROTATION_SECRETS = ("db_user", "db_password_next", "db_password_old")
+"""What C(rotate_secrets) adds."""
 
 
 def check_instances(
@@ -492,6 +507,7 @@ def _check_instance_values(
     }.items():
         if key in instance and int(instance[key]) < lowest:
             yield Problem((host,), f"{path}.{key}", str(instance[key]), f"{lowest} or more", f"{path}: {{{key}: {lowest}}}")
+    yield from _check_analyst(host, path, instance.get("analyst") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)
@@ -504,6 +520,41 @@ def _check_instance_values(
         )
     if "image" in instance:
         yield from check_image(host, f"{path}.image", instance["image"], require_digests)
+
+
+def _check_analyst(host: str, path: str, analyst: Mapping[str, Any]) -> Iterator[Problem]:
+    if "connections" in analyst and int(analyst["connections"]) < 1:
+        yield Problem(
+            (host,), f"{path}.analyst.connections", str(analyst["connections"]), "1 or more", f"{path}.analyst: {{connections: 5}}"
+        )
+    for network in analyst.get("networks") or []:
+        try:
+            ipaddress.IPv4Network(network)
+        except ValueError as error:
+            yield Problem(
+                (host,), f"{path}.analyst.networks", str(error), "an IPv4 network", f"{path}.analyst: {{networks: [10.0.5.0/24]}}"
+            )
+
+
+def _check_login(host: str, path: str, instance: Any, secrets: Mapping[str, Any]) -> Iterator[Problem]:
+    users = _wiring.DatabaseLogins.names(str(instance.get("database") if isinstance(instance, Mapping) else None))
+    if secrets.get("db_user", users[0]) not in users:
+        remedy = "correct it, or remove it: ansible-vault edit"
+        yield Problem((host,), f"{path}.db_user", describe(secrets["db_user"]), " or ".join(users), remedy)
+
+
+def _check_secret_keys(host: str, path: str, given: Mapping[str, Any], required: Collection[str]) -> Iterator[Problem]:
+    for key in given:
+        # That of an analyst who is no more does no harm.
+        if key not in (*required, ANALYST_SECRET, *ROTATION_SECRETS):
+            match = nearest(str(key), INSTANCE_SECRETS, 0.5)
+            yield Problem(
+                (host,),
+                f"{path}.{key}",
+                "a key that nothing reads",
+                f"{match}?" if match else f"one of {', '.join(INSTANCE_SECRETS)}",
+                f"rename or remove {key}",
+            )
 
 
 def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_length: int) -> Iterator[Problem]:
@@ -532,17 +583,12 @@ def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_leng
         if given is not None and not isinstance(given, Mapping):
             yield Problem((host,), path, describe(given, True), "a dictionary", f"{path}: {{db_password: …}}")
             continue
-        for key in given or {}:
-            if key not in INSTANCE_SECRETS:
-                match = nearest(str(key), INSTANCE_SECRETS, 0.5)
-                yield Problem(
-                    (host,),
-                    f"{path}.{key}",
-                    "a key that nothing reads",
-                    f"{match}?" if match else f"one of {', '.join(INSTANCE_SECRETS)}",
-                    f"rename or remove {key}",
-                )
-        for key in INSTANCE_SECRETS:
+        analyst = isinstance(instances[name], Mapping) and instances[name].get("analyst") is not None
+        required = (*INSTANCE_SECRETS, *([ANALYST_SECRET] if analyst else []))
+        yield from _check_secret_keys(host, path, given or {}, required)
+        required = (*required, *(["db_password_next"] if (given or {}).get("db_password_next") is not None else []))
+        yield from _check_login(host, path, instances[name], given or {})
+        for key in required:
             value = (given or {}).get(key)
             if value is None:
                 yield Problem(

@@ -11,6 +11,66 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MONITORING_ROLE = {
+    "name": "berth_monitoring",
+    "member_of": ["pg_monitor"],
+    "connection_limit": 3,
+    "settings": {"statement_timeout": "10s", "idle_in_transaction_session_timeout": "30s"},
+}
+"""Reads PostgreSQL's statistics and no table. It has no password and logs in with a certificate of the platform's authority."""
+
+ANALYST_CONNECTIONS = 5
+ANALYST_SETTINGS = {
+    "default_transaction_read_only": True,
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "work_mem": "32MB",
+}
+"""Of the role with which people and report tools read an instance's database. What they may is decided by its rights; these are against mistakes."""
+
+SECOND_LOGIN = "_login2"
+
+
+class DatabaseLogins:
+    """The two roles with which Odoo may log in to a database. A rotation gives the one that is not used another password, and goes over to it.
+
+    The first has the name of the database and owns it. The second is a member of the first and acts as it in every session, so that whatever
+    either makes belongs to the first.
+    """
+
+    @staticmethod
+    def names(database: str) -> tuple[str, str]:
+        """Return both names."""
+        return database, f"{database}{SECOND_LOGIN}"
+
+    @classmethod
+    def other(cls, database: str, user: str | None) -> str:
+        """Return the one that is not ``user``; nothing is the first."""
+        first, second = cls.names(database)
+        return first if user == second else second
+
+    @classmethod
+    def used(cls, database: str, secrets: Mapping[str, str]) -> dict[str, str]:
+        """Return C(name) and C(password) of the one that Odoo shall use."""
+        user = secrets.get("db_user") or database
+        if "db_password_next" in secrets:
+            return {"name": cls.other(database, user), "password": secrets["db_password_next"]}
+        return {"name": user, "password": secrets["db_password"]}
+
+    @classmethod
+    def roles(cls, database: str, secrets: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the roles, as C(postgresql_roles) takes them. Before the first rotation there is one."""
+        first, second = cls.names(database)
+        passwords: dict[str, str | None] = {first: None, second: None}
+        passwords[secrets.get("db_user") or database] = secrets["db_password"]
+        if "db_password_next" in secrets:
+            passwords[cls.other(database, secrets.get("db_user"))] = secrets["db_password_next"]
+        found: list[dict[str, Any]] = [{"name": first, "password": passwords[first]}]
+        if "db_user" in secrets or passwords[second] is not None:
+            found.append({"name": second, "password": passwords[second], "member_of": [first], "settings": {"role": first}})
+        return found
+
+
 WEB_PORT = 8069
 WEBSOCKET_PORT = 8072
 
@@ -23,10 +83,10 @@ def wire(
     instances: Mapping[str, Mapping[str, Any]],
     secrets: Mapping[str, Mapping[str, str]],
     plan: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, Any]:
     """Return the lists that the roles take, one entry an instance.
 
-    The PostgreSQL role of an instance has the name of its database, which it owns.
+    The PostgreSQL role of an instance has the name of its database, which it owns. Where the instance has C(analyst), a second one reads it.
 
     Args:
         instances: C(odoo_instances), as C(preflight) has checked them.
@@ -34,24 +94,40 @@ def wire(
         plan: C(berth_plan) by host; it says how many workers an instance has.
 
     Returns:
-        C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites).
+        C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), and C(odoo_logins), by instance.
 
     Raises:
         KeyError: an instance has no secrets or no database; C(preflight) refuses such an inventory earlier.
     """
-    wiring: dict[str, list[dict[str, Any]]] = {
-        "postgresql_roles": [],
+    wiring: dict[str, Any] = {
+        "postgresql_roles": [{**MONITORING_ROLE}],
         "postgresql_databases": [],
         "pgbouncer_users": [],
         "redis_users": [],
         "traefik_sites": [],
+        "odoo_logins": {},
     }
     for name, instance in instances.items():
         database = instance["database"]
-        login = {"name": database, "password": secrets[name]["db_password"]}
-        wiring["postgresql_roles"].append(login)
+        logins = DatabaseLogins.roles(database, secrets[name])
+        wiring["postgresql_roles"] += logins
+        wiring["odoo_logins"][name] = DatabaseLogins.used(database, secrets[name])
         wiring["postgresql_databases"].append({"name": database, "owner": database})
-        wiring["pgbouncer_users"].append(login)
+        analyst = instance.get("analyst")
+        if analyst is not None:
+            wiring["postgresql_roles"].append(
+                {
+                    "name": f"{database}_analyst",
+                    "password": secrets[name]["analyst_password"],
+                    "reads": [database],
+                    "networks": list(analyst.get("networks") or []),
+                    "connection_limit": analyst.get("connections") or ANALYST_CONNECTIONS,
+                    "settings": {**ANALYST_SETTINGS, **(analyst.get("settings") or {})},
+                }
+            )
+        wiring["pgbouncer_users"] += [
+            {"name": login["name"], "password": login["password"]} for login in logins if login["password"] is not None
+        ]
         wiring["redis_users"].append({"name": name, "password": secrets[name]["redis_password"], "prefix": name})
         site: dict[str, Any] = {
             "name": name,
@@ -87,7 +163,12 @@ def voters(tiers: Mapping[str, Sequence[str]]) -> list[str]:
     return list(dict.fromkeys([*(tiers.get("database") or []), *(tiers.get("witness") or [])]))
 
 
-def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def analyst_networks(instances: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    """Return the networks from which people read databases directly."""
+    return [network for instance in (instances or {}).values() for network in (instance.get("analyst") or {}).get("networks") or []]
+
+
+def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *, readers: bool = False) -> dict[str, dict[str, Any]]:
     """Return who reaches whom, and where, as the variables that the roles take.
 
     On one host the tiers meet on Docker's networks by name, and nothing but the edge is published. Only what another host needs is
@@ -96,6 +177,7 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -
     Args:
         tiers: C(database), C(witness), C(app), C(cache) and C(edge) to their hosts.
         addresses: host to the address at which the others reach it.
+        readers: somebody outside of the platform reads a database.
 
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
@@ -104,7 +186,7 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str]) -
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
     etcd_published = len(members) > 1
-    published = len(database) > 1 or bool(set(app) - set(database))
+    published = readers or len(database) > 1 or bool(set(app) - set(database))
     found: dict[str, dict[str, Any]] = {}
     for host in dict.fromkeys(name for tier in IMAGES for name in tiers.get(tier) or []):
         found[host] = {

@@ -34,18 +34,24 @@ options:
       - V(restarted) restarts the PostgreSQL of O(member), and waits until it runs and follows the leader.
       - V(reinitialized) deletes the data of the replica O(member) and copies it from another member, with O(confirm). When it is being
         copied already, waits for that. Always a change otherwise.
-      - V(removed) forgets the member O(member), which has been stopped for good, with O(confirm): waits until Patroni no longer has it, and
+      - V(removed) forgets the member O(member), which has been stopped for good, with O(confirm). It waits until Patroni no longer has it, and
         drops its replication slots, which would otherwise keep WAL for C(member_slots_ttl). Runs on the host of the leader. Refused for the
         leader, and when nobody who stays could take over without loss. In check mode it asks whether a member may be stopped.
+      - V(vacated) is for the moment before O(member) or its machine is stopped: when it leads, hands the leading role over as V(switchover) does.
+        Refused when no standby would be left without it. Nothing happens when it is the only member, or where its Patroni does not
+        run, with a warning.
+      - V(back) is for the moment after: waits until O(member) leads, or follows the leader and confirms commits again. Never a change.
       - V(paused) stops Patroni from promoting anybody, for maintenance, and V(resumed) lets it. Both wait until every member knows.
     type: str
-    choices: [switchover, failover, restarted, reinitialized, removed, paused, resumed]
+    choices: [switchover, failover, restarted, reinitialized, removed, vacated, back, paused, resumed]
     required: true
   candidate:
     description: The member that shall lead. Without it a switchover takes the one with least to repeat, by Patroni's C(failover_priority) first.
     type: str
   member:
-    description: The member to restart, to copy anew or to remove. To restart, the default is the one on this host.
+    description: >-
+      The member to restart, to copy anew, to remove, or that goes away and comes back. The default is the one on this host, except to copy it anew and
+      to remove it.
     type: str
   force:
     description: Accept with O(state=failover) that acknowledged data can be lost.
@@ -87,16 +93,20 @@ EXAMPLES = r"""
   berth.odoo.postgresql_cluster:
     state: restarted
     only_pending: true
+
+- name: Let others lead before this host is rebooted
+  berth.odoo.postgresql_cluster:
+    state: vacated
 """
 
 RETURN = r"""
 from:
   description: The member that led before; V(null) when nobody did.
-  returned: with O(state=switchover) and O(state=failover)
+  returned: with O(state=switchover) and O(state=failover), with O(state=vacated) where it handed over
   type: str
 to:
   description: The member that leads. In check mode the one that would.
-  returned: with O(state=switchover) and O(state=failover)
+  returned: with O(state=switchover) and O(state=failover), with O(state=vacated) where it handed over
   type: str
 gap_seconds:
   description:
@@ -115,8 +125,8 @@ promotion:
     leader: db2
     reason: no recovery target specified
 member:
-  description: The member that was restarted, copied anew or removed.
-  returned: with O(state=restarted), O(state=reinitialized) and O(state=removed)
+  description: The member that was restarted, copied anew or removed, that went away or is back.
+  returned: with O(state=restarted), O(state=reinitialized), O(state=removed), O(state=vacated) and O(state=back)
   type: str
 needed:
   description: Whether the member had to be restarted. With C(check_mode) and C(changed_when) this only asks.
@@ -124,7 +134,7 @@ needed:
   type: bool
 cluster:
   description: The cluster afterwards, in check mode before, as M(berth.odoo.postgresql_cluster_info) returns it.
-  returned: always
+  returned: unless O(state=vacated) found no Patroni
   type: dict
 """
 
@@ -154,7 +164,9 @@ from ..module_utils._patroni_cluster import (
     check_remove,
     failover_target,
     following,
+    must_hand_over,
     need_dcs,
+    not_back,
     promotion,
     restart_needed,
     slot_name,
@@ -371,6 +383,22 @@ def drop_slot(session: Session, member: str) -> None:
         session.command("edit-config", "--quiet", "--force", "--set", f"member_slots_ttl={'null' if kept is None else kept}", name)
 
 
+def vacated(session: Session, check_mode: bool) -> dict[str, Any]:
+    """Hand the leading role over when a member that is about to go away has it."""
+    member = session.options["member"] or session.before["member"]
+    handed = switchover(session, check_mode) if must_hand_over(session.before, member) else {}
+    return {"changed": False, "member": member, **handed}
+
+
+def back(session: Session, check_mode: bool) -> dict[str, Any]:
+    """Wait for a member that was away."""
+    member = session.options["member"] or session.before["member"]
+    result: dict[str, Any] = {"changed": False, "member": member}
+    if not check_mode:
+        result["cluster"] = session.wait(lambda cluster: not_back(cluster, member))
+    return result
+
+
 def pause(session: Session, check_mode: bool) -> dict[str, Any]:
     """Pause Patroni, or let it go on."""
     wanted = session.options["state"] == "paused"
@@ -392,9 +420,22 @@ VERBS: dict[str, Callable[[Session, bool], dict[str, Any]]] = {
     "restarted": restarted,
     "reinitialized": reinitialized,
     "removed": removed,
+    "vacated": vacated,
+    "back": back,
     "paused": pause,
     "resumed": pause,
 }
+
+
+def deserted(options: Mapping[str, Any]) -> str:
+    """Return why the Patroni of this host can hand nothing over, nothing when it can. Raises DockerError, DockerUnavailable."""
+    client = DockerClient()
+    try:
+        container = find_container(client, options["project"], options["service"], optional=False)
+        own_api(container, options["tls_dir"]).get("/patroni", timeout=QUICK)
+    except (PatroniError, PsqlError) as error:
+        return str(error)
+    return ""
 
 
 def moment(text: str | None) -> datetime | None:
@@ -433,6 +474,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
+        if module.params["state"] == "vacated" and (reason := deserted(module.params)):
+            module.warn(f"PostgreSQL on this host: nothing is handed over, because {reason}")
+            module.exit_json(changed=False, member=module.params["member"])
         session = Session({**module.params, "running_since": moment(module.params["running_since"])})
         result = VERBS[module.params["state"]](session, module.check_mode)
     except Refused as error:

@@ -14,7 +14,8 @@ description:
   - Runs C(psql) inside the container as the server's own user, so that the host needs neither a PostgreSQL client nor a
     driver and the superuser needs no password. The modules of C(community.postgresql) need a driver on the host and
     at least five tasks for the same.
-  - Roles can log in and nothing else. Their passwords are sent as SCRAM-SHA-256 verifiers through standard input.
+  - Roles can log in and nothing else; what else they had is taken from them. Their passwords are sent as SCRAM-SHA-256 verifiers through
+    standard input.
   - A template database is kept that has the extensions C(pg_trgm) and C(unaccent), with the function
     C(unaccent(text)) marked immutable as Odoo's trigram indexes need it. Databases are created from it, and existing
     ones get the same.
@@ -22,6 +23,10 @@ description:
     schema C(public). Roles may connect to C(postgres), where Odoo listens for notifications.
   - Odoo's roles are exempt from C(idle_in_transaction_session_timeout), C(statement_timeout) and C(transaction_timeout), whatever the
     server has for others. A scheduled action that one of them cuts off loses its lock and runs again every minute.
+  - A role that reads (O(roles[].reads)) may C(SELECT) from the tables, views and future tables of the owner, and nothing else. It does not
+    read what holds passwords and keys, the tables C(auth_totp_device), C(fetchmail_server), C(iap_account), C(ir_config_parameter), C(ir_mail_server),
+    C(payment_provider), C(payment_token) and C(res_users_apikeys), and the columns of C(res_users) whose names hold C(password), C(secret) or C(token).
+    From those that a module installation makes it is kept by the next run.
   - Nothing is ever dropped; roles and databases that are not listed are left alone.
   - After a change everything is read again, and what still differs is an error.
   - On a standby it changes nothing.
@@ -43,19 +48,18 @@ options:
     type: str
     default: postgresql
   roles:
-    description: Roles that own databases.
+    description: Roles.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: Name, C([a-z][a-z0-9_]*) of at most 50 characters and not one that PostgreSQL keeps for itself.
+        description: Name, C([a-z][a-z0-9_]*) of at most 63 characters and not one that PostgreSQL keeps for itself.
         type: str
         required: true
       password:
-        description: Password. Every character works except newline and NUL.
+        description: Password. Every character works except newline and NUL. Without one the role can log in with a certificate only.
         type: str
-        required: true
       connection_limit:
         description: Connections the role may have at the same moment. V(-1) means no limit of its own.
         type: int
@@ -67,6 +71,16 @@ options:
           - The same parameter for the role in a single database is reset, because it would win.
         type: dict
         default: {}
+      member_of:
+        description: Roles it is a member of, of O(roles) or C(pg_monitor), with which it may connect to every database. It leaves all others.
+        type: list
+        elements: str
+        default: []
+      reads:
+        description: Databases of O(databases) that it reads. A role that reads may connect to these and to no other, not to C(postgres) either.
+        type: list
+        elements: str
+        default: []
   databases:
     description: Databases.
     type: list
@@ -102,6 +116,16 @@ EXAMPLES = r"""
         password: "{{ odoo_main_db_password }}"
         settings:
           work_mem: 64MB
+      - name: main_analyst
+        password: "{{ analyst_db_password }}"
+        connection_limit: 5
+        reads: [main]
+        settings:
+          default_transaction_read_only: true
+          statement_timeout: 60s
+      - name: berth_monitoring
+        member_of: [pg_monitor]
+        connection_limit: 5
     databases:
       - name: main
         owner: odoo_main
@@ -146,7 +170,7 @@ NOTHING: dict[str, Any] = {
 def converge(module: AnsibleModule, client: DockerClient, container: Container | None) -> dict[str, Any]:
     """Plan, run unless in check mode, check, and return the module's result."""
     wanted = module.params["roles"], module.params["databases"], module.params["template"]
-    question = read_script([role["name"] for role in wanted[0]], [database["name"] for database in wanted[1]], wanted[2])
+    question = read_script(wanted[0], [database["name"] for database in wanted[1]], wanted[2])
     state = parse_state(psql(client, container, question)) if container else NOTHING
     if state["in_recovery"]:
         return {"changed": False, "steps": [], "standby": True}
@@ -190,9 +214,11 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
+                    "password": {"type": "str", "no_log": True},
                     "connection_limit": {"type": "int", "default": -1},
                     "settings": {"type": "dict", "default": {}},
+                    "member_of": {"type": "list", "elements": "str", "default": []},
+                    "reads": {"type": "list", "elements": "str", "default": []},
                 },
             },
             "databases": {

@@ -63,6 +63,10 @@ options:
     description: Directory of etcd's data, as in the role C(etcd).
     type: path
     default: /var/lib/berth/etcd
+  postgresql_data_dir:
+    description: Directory of PostgreSQL's data, as in the role C(postgresql).
+    type: path
+    default: /var/lib/berth/postgresql
   docker_socket:
     description: Socket of the Docker Engine.
     type: path
@@ -152,6 +156,12 @@ host:
     etcd:
       description: V(member) where an etcd member has its data; V(joining) where it has, and the run that let it join did not come to its end; empty.
       type: str
+    etcd_healthy:
+      description: Whether its container says that it is well, which takes a quorum.
+      type: bool
+    postgresql:
+      description: V(leader) or V(standby) where PostgreSQL runs and is well; empty.
+      type: str
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -200,6 +210,7 @@ def main() -> None:
             },
             "peer_timeout": {"type": "float", "default": 1.0},
             "etcd_data_dir": {"type": "path", "default": "/var/lib/berth/etcd"},
+            "postgresql_data_dir": {"type": "path", "default": "/var/lib/berth/postgresql"},
             "docker_socket": {"type": "path", "default": "/run/docker.sock"},
             "tier_hosts": {"type": "dict", "default": {}},
         },
@@ -224,6 +235,8 @@ def main() -> None:
             "docker": {key: engine[name] for key, name in (("version", "Version"), ("api", "ApiVersion")) if name in engine},
             "packages": _apt.installed(root, PACKAGES),
             "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
+            "etcd_healthy": _machine.healthy("etcd", containers),
+            "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },

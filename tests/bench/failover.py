@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.berth.odoo.tests.bench.converge import Figure, machine, say, write
-from ansible_collections.berth.odoo.tests.support.drill import drill, failover_lab, wait_until_fit
+from ansible_collections.berth.odoo.tests.support.drill import drill, failover_lab, other_images, wait_until_fit
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY
 from ansible_collections.berth.odoo.tests.support.playbook import Player
 
@@ -34,6 +34,8 @@ WANTED = {
     "power_off": 25.0,
     "partition_primary": 27.0,
     "freeze": 30.0,
+    "rolling_restart": 3.0,
+    "minor_upgrade": 5.0,
     "stop_etcd_member": 1.0,
     "quorum_loss": 1.0,
 }
@@ -163,6 +165,8 @@ def main() -> None:
     for number in range(options.runs):
         for fault in options.faults:
             wait_until_fit(lab)
+            if fault == "minor_upgrade":
+                other_images(play, f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}")
             # Its exit code judges the promises of the tests' inventory; here the figures count.
             run, record = drill(play, fault, drill_seconds=options.seconds)
             if record is None:
@@ -178,6 +182,8 @@ def main() -> None:
         for figure in figures(fault, mine):
             sys.stdout.write("\t".join(figure.cells) + "\n")
         say(f"{fault}: stall {spread(mine, 'stall_s')} s (least / median / most)")
+    if "minor_upgrade" in options.faults:
+        other_images(play, "")
     if options.write:
         write(table(outcomes, f'make bench-failover BENCH="{" ".join(sys.argv[1:])}"'), "bench-failover")
 

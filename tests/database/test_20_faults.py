@@ -156,6 +156,9 @@ def test_an_archive_command_that_hangs_does_not_hold_up_a_switchover(lab: Lab, p
     hang = f"docker exec {CONTAINER} touch /tmp/berth-hang"
     for name in ALL:
         lab.hosts[name].run(hang)
+    timeout = f"docker exec {CONTAINER} patronictl edit-config --quiet --force --set primary_stop_timeout="
+    assert "primary_stop_timeout: 100" in old.run(f"docker exec {CONTAINER} patronictl show-config")
+    old.run(f"{timeout}15")
     try:
         sql(old, "SELECT pg_switch_wal(); CREATE TABLE IF NOT EXISTS filler AS SELECT 1; SELECT pg_switch_wal()")
         ready = f"{PGDATA}/pg_wal/archive_status/*.ready"
@@ -169,6 +172,7 @@ def test_an_archive_command_that_hangs_does_not_hold_up_a_switchover(lab: Lab, p
         run.expect_success()
         assert leader(lab) != old.name
     finally:
+        old.run(f"{timeout}100")
         for name in ALL:
             lab.hosts[name].run(f"docker exec {CONTAINER} rm -f /tmp/berth-hang")
     wait_until_fit(lab)

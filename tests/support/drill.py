@@ -59,10 +59,21 @@ def evidence(host: Host) -> dict[str, dict[str, Any]]:
     return {name: json.loads(host.run(f"cat {EVIDENCE}/{name}")) for name in names}
 
 
+def other_images(play: Player, refresh: str) -> None:
+    """Build the images of the database with the packages of now and put them where hosts get them from.
+
+    Another ``refresh`` gives others with the same content; an empty one gives those back that every lab begins with.
+    """
+    variables = {"images_names": ["postgresql", "etcd"], "images_refresh": refresh, "build_host": "localhost"}
+    play("playbooks/images.yml", variables=variables).expect_success()
+
+
 def drill(play: Player, fault: str, **variables: Any) -> tuple[Run, dict[str, Any] | None]:
     """Run playbooks/drill_failover.yml; return the run and its evidence, None when it came to none."""
     host = play.lab.hosts["app1"]
     before = set(host.run(f"ls {EVIDENCE} 2>/dev/null || true").split())
-    run = play("playbooks/drill_failover.yml", variables={"drill_fault": fault, "confirm": CLUSTER, **variables})
+    # Faults that are playbooks themselves are given the vault's password as configuration.
+    settings = {"ANSIBLE_VAULT_PASSWORD_FILE": str(play.lab.vault_password_file)}
+    run = play("playbooks/drill_failover.yml", variables={"drill_fault": fault, "confirm": CLUSTER, **variables}, settings=settings)
     new = {name: record for name, record in evidence(host).items() if name not in before}
     return run, next(iter(new.values()), None)

@@ -171,7 +171,12 @@ def complete_secrets(
     known = current.get("odoo_instance_secrets", {})
     made = {}
     for name in instances:
-        fresh = {"db_password": password(), "admin_password": f"{_token(20)}$%#{_token(2)}{{}}{_token(2)}", "redis_password": password()}
+        fresh = {
+            "db_password": password(),
+            "admin_password": f"{_token(20)}$%#{_token(2)}{{}}{_token(2)}",
+            "redis_password": password(),
+            "analyst_password": password(),
+        }
         made[name] = fresh | known.get(name, {})
     return {
         "odoo_instance_secrets": {**known, **made},

@@ -52,7 +52,7 @@ def test_secrets_of_a_new_lab() -> None:
     made = inventory.complete_secrets({}, ["main", "second"], "CERT", "KEY", lambda: {"certificate": "CA", "key": "CA KEY"})
     assert sorted(made["odoo_instance_secrets"]) == ["main", "second"]
     main = made["odoo_instance_secrets"]["main"]
-    assert sorted(main) == ["admin_password", "db_password", "redis_password"]
+    assert sorted(main) == ["admin_password", "analyst_password", "db_password", "redis_password"]
     assert not set(main["admin_password"]) & set("\"'\\ ")
     values = list(main.values())
     assert len(set(values)) == len(values)

@@ -53,7 +53,11 @@ INPUTS = {
         "postgresql_cpus": 4,
         "postgresql_parameters": {"work_mem": "20MB", "max_connections": 150},
         "postgresql_extra_settings": {"tags": {"nofailover": True}},
-        "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
+        "postgresql_roles": [
+            {"name": "odoo_main", "password": AWKWARD},
+            {"name": "main_analyst", "password": AWKWARD, "reads": ["main"], "networks": ["10.0.5.0/24"]},
+            {"name": "berth_monitoring", "member_of": ["pg_monitor"]},
+        ],
         "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
     },
     "haproxy": {
@@ -61,6 +65,7 @@ INPUTS = {
         "haproxy_authority_certificate": AUTHORITY["certificate"],
         "haproxy_members": {"db1": "postgresql", "db2": "10.0.0.12"},
         "haproxy_extra_settings": {"timeout client": "2h"},
+        "haproxy_replica_reads": True,
     },
     "pgbouncer": {
         "pgbouncer_image": "sha256:1a",
@@ -74,6 +79,7 @@ INPUTS = {
         "pgbouncer_authority_certificate": AUTHORITY["certificate"],
         "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
         "pgbouncer_hold": True,
+        "pgbouncer_replica_port": 5433,
     },
     "redis": {
         "redis_image": "sha256:1b",
@@ -212,7 +218,7 @@ def test_no_password_leaves_a_sensitive_file(rendered, name):
     for file in rendered[name]["files"]:
         if "src" in file:
             continue
-        assert AWKWARD not in file["content"]
+        assert AWKWARD not in file["content"] or file["sensitive"]
         if "SCRAM" in file["content"] or " #" in file["content"].replace("\n#", ""):
             assert file["sensitive"]
 
@@ -237,14 +243,16 @@ def test_access_to_postgresql(rendered):
             for number in (11, 12, 13)
             for database, role in (("replication", "replicator"), ("postgres", "rewind"))
         ),
-        "hostssl main odoo_main samenet scram-sha-256",
-        "hostssl postgres odoo_main samenet scram-sha-256",
-        "hostssl main odoo_main 10.0.1.0/24 scram-sha-256",
-        "hostssl postgres odoo_main 10.0.1.0/24 scram-sha-256",
+        "hostssl main,postgres odoo_main samenet scram-sha-256",
+        "hostssl main,postgres odoo_main 10.0.1.0/24 scram-sha-256",
+        "hostssl main main_analyst samenet scram-sha-256",
+        "hostssl main main_analyst 10.0.5.0/24 scram-sha-256",
+        "hostssl all berth_monitoring samenet cert map=berth_monitoring",
     ]
     assert patroni["postgresql"]["pg_ident"] == [
         "replicator postgres replicator",
         *(f"{role} {member} {role}" for member in ("db1", "db2", "db3") for role in ("replicator", "rewind")),
+        "berth_monitoring berth_monitoring berth_monitoring",
     ]
 
 

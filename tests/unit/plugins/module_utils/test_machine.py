@@ -253,3 +253,25 @@ def test_whether_an_etcd_member_lives_here(tmp_path: Path) -> None:
     assert _machine.etcd(str(data), str(settings)) == "joining"
     settings.write_text("name: db2\ninitial-cluster-state: new\n")
     assert _machine.etcd(str(data), str(settings)) == "member"
+
+
+def container(project: str, status: str) -> dict[str, object]:
+    return {"Labels": {"com.docker.compose.project": project}, "Status": status}
+
+
+def test_what_the_database_of_this_host_is(tmp_path: Path) -> None:
+    well = [container("etcd", "Up 2 hours (healthy)"), container("postgresql", "Up 2 hours (healthy)")]
+    ill = [
+        container("postgresql", "Up 2 hours (unhealthy)"),
+        container("etcd", "Restarting (1) 3 seconds ago"),
+        {"Labels": None, "Status": None},
+    ]
+    assert _machine.healthy("etcd", well)
+    assert not _machine.healthy("etcd", ill)
+    assert _machine.postgresql(str(tmp_path), well) == ""
+    (tmp_path / "17").mkdir()
+    (tmp_path / "17/PG_VERSION").write_text("17\n")
+    assert _machine.postgresql(str(tmp_path), well) == "leader"
+    (tmp_path / "17/standby.signal").touch()
+    assert _machine.postgresql(str(tmp_path), well) == "standby"
+    assert _machine.postgresql(str(tmp_path), ill) == ""

@@ -468,6 +468,44 @@ def test_what_a_standby_cannot_have_lower_than_its_primary_needs_the_leader_in_i
 # --- afterwards --------------------------------------------------------------------------------------------------------------------
 
 
+def test_who_leads_hands_over_before_it_goes_away_unless_it_is_alone() -> None:
+    assert cluster_rules.must_hand_over(described("three"), "db1")
+    assert not cluster_rules.must_hand_over(described("three"), "db2")
+    assert not cluster_rules.must_hand_over(described("one"), "solo")
+
+
+def ill(*names: str) -> Change:
+    """Members that do not stream."""
+    return lambda answers: [answers["members"][name].update(state="starting", replication_state=None) for name in names] and None
+
+
+def test_the_last_standby_stays_and_one_that_is_ill_may_go() -> None:
+    cluster = described("three", ill("db3"))
+    with pytest.raises(Refused, match="without db2 no standby would be left: db3 is starting"):
+        cluster_rules.must_hand_over(cluster, "db2")
+    assert not cluster_rules.must_hand_over(cluster, "db3")
+    assert cluster_rules.must_hand_over(cluster, "db1")
+    with pytest.raises(Refused, match="no member of berth can take over"):
+        cluster_rules.must_hand_over(described("three", ill("db2", "db3")), "db1")
+
+
+@pytest.mark.parametrize(("name", "member"), [("paused", "db2"), ("no_leader", "db2"), ("etcd_gone_leader", "db1")])
+def test_nobody_goes_away_where_nobody_could_take_over(name: str, member: str) -> None:
+    with pytest.raises(Refused):
+        cluster_rules.must_hand_over(described(name), member)
+
+
+def test_a_member_is_back_when_it_leads_or_confirms_commits() -> None:
+    assert cluster_rules.not_back(described("three"), "db1") == []
+    assert cluster_rules.not_back(described("three"), "db3") == []
+    late = described("three", lambda answers: of(answers, "db3").update(role="replica"))
+    assert cluster_rules.not_back(late, "db3") == ["db3 streams and does not confirm commits yet"]
+    assert cluster_rules.not_back(late, "db2") == []
+    assert cluster_rules.not_back(described("three", ill("db3")), "db3") == ["db3 is starting and does not stream"]
+    never = described("three", lambda answers: of(answers, "db3").update(role="replica", tags={"nosync": True}))
+    assert cluster_rules.not_back(never, "db3") == []
+
+
 def test_a_cluster_is_settled_when_everybody_follows_a_leader_that_accepts_writes() -> None:
     names = ["db1", "db2", "db3"]
     assert cluster_rules.unsettled(described("three"), names) == []

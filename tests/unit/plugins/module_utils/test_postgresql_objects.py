@@ -54,6 +54,7 @@ def role(**other):
         "bypassrls": False,
         "connection_limit": -1,
         "settings": {"": [*TIMEOUTS, "lock_timeout=5s"]},
+        "member_of": [],
         "password": scram_verifier(PASSWORD, "odoo_main"),
         **other,
     }
@@ -202,7 +203,7 @@ def test_what_cannot_be_repaired_is_said(path, value, message):
         plan(ROLES, DATABASES, TEMPLATE, changed(path, value))
 
 
-@pytest.mark.parametrize("name", ["a;drop", "../x", "Demo", "-x", "a b", "x" * 51, "postgres", "pg_x", "", "replicator"])
+@pytest.mark.parametrize("name", ["a;drop", "../x", "Demo", "-x", "a b", "x" * 64, "postgres", "pg_x", "", "replicator"])
 def test_names_are_refused_by_one_rule(name):
     with pytest.raises(ObjectsError, match="role name") as error:
         check_wanted([{"name": name}], [{"name": name, "owner": name}], TEMPLATE)
@@ -222,8 +223,8 @@ def test_the_script_changes_the_database_only_where_needed():
 
 
 def test_the_question_quotes_its_names_and_the_answers_are_put_together():
-    script = read_script(["o'x"], ["main"], TEMPLATE)
-    assert "'o''x'" in script
+    script = read_script([{"name": "o'x", "reads": ["main"]}], ["main"], TEMPLATE)
+    assert "to_regrole('o''x')" in script
     assert script.count("\\connect") == 4
     documents = [copy.deepcopy(EMPTY), {"database": "postgres", "extensions": [], "unaccent": None}]
     assert parse_state(documents)["databases"]["postgres"]["unaccent"] is None
@@ -232,3 +233,103 @@ def test_the_question_quotes_its_names_and_the_answers_are_put_together():
 def test_a_diff_shows_no_verifier():
     assert "SCRAM" not in describe(CONVERGED)
     assert "odoo_main" in describe(CONVERGED)
+
+
+ANALYST = {"name": "analyst", "password": PASSWORD, "connection_limit": 5, "reads": ["main"], "settings": {"statement_timeout": "60s"}}
+MONITORING = {"name": "monitoring", "connection_limit": 3, "member_of": ["pg_monitor"]}
+READS = {"unread": [], "overread": [], "written": [], "columns": [], "secrets": [], "future": True}
+
+
+def with_readers(reader=READS, **monitoring):
+    state = copy.deepcopy(CONVERGED)
+    state["roles"]["analyst"] = role(
+        password=scram_verifier(PASSWORD, "analyst"),
+        connection_limit=5,
+        settings={"": [TIMEOUTS[0], "statement_timeout=60s", TIMEOUTS[2]]},
+    )
+    state["roles"]["monitoring"] = role(password=None, connection_limit=3, member_of=["pg_monitor"], **monitoring)
+    state["databases"]["main"]["connect"] += ["analyst", "monitoring"]
+    state["databases"]["main"]["readers"] = {"analyst": reader}
+    state["databases"]["postgres"]["connect"].append("monitoring")
+    return state
+
+
+def steps_of(state):
+    return plan([*ROLES, ANALYST, MONITORING], DATABASES, TEMPLATE, state)
+
+
+def test_readers_from_nothing_and_converged():
+    made = [step.text for step in steps_of(EMPTY)]
+    for text in (
+        "make monitoring a member of pg_monitor",
+        "set statement_timeout = 60s on role analyst",
+        "let analyst connect to main",
+        "let monitoring connect to main",
+        "let analyst read future tables of main",
+        "let monitoring connect to postgres",
+    ):
+        assert text in made
+    assert "let analyst connect to postgres" not in made
+    assert "set password of role monitoring" not in made
+    assert made.index("create database main") < made.index("let analyst connect to main")
+    assert [step.text for step in steps_of(with_readers())] == []
+
+
+def test_a_reader_gets_tables_and_loses_secrets_and_what_it_may_write():
+    steps = steps_of(
+        with_readers({**READS, "unread": ["sale_order", "stock_move"], "overread": ["res_users"], "written": ["res_partner"],
+                      "secrets": ["ir_config_parameter.value", "res_users.password"], "columns": []})
+    )  # fmt: skip
+    assert {step.database for step in steps} == {"main"}
+    assert [step.sql for step in steps[:3]] == [
+        'REVOKE ALL ON public."ir_config_parameter", public."res_users" FROM "analyst"',
+        'REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON public."res_partner" FROM "analyst"',
+        'GRANT SELECT ON public."sale_order", public."stock_move" TO "analyst"',
+    ]
+    assert [step.text for step in steps[3:]] == ["let analyst read the other columns of res_users of main"]
+
+
+def test_what_a_role_was_given_beyond_is_taken_from_it():
+    state = with_readers()
+    state["roles"]["analyst"]["member_of"] = ["pg_read_all_data"]
+    state["databases"]["postgres"]["connect"].append("analyst")
+    state["databases"]["template1"]["connect"] = ["odoo_main"]
+    state["roles"]["monitoring"]["password"] = "SCRAM-SHA-256$x"
+    assert [step.sql for step in steps_of(state)] == [
+        'REVOKE "pg_read_all_data" FROM "analyst" CASCADE',
+        'ALTER ROLE "monitoring" PASSWORD NULL',
+        'REVOKE CONNECT ON DATABASE "postgres" FROM "analyst"',
+        'REVOKE CONNECT ON DATABASE "template1" FROM "odoo_main"',
+    ]
+
+
+def test_a_second_login_of_an_owner_comes_after_it_and_is_no_stranger():
+    second = {
+        "name": "a_second",
+        "password": PASSWORD,
+        "connection_limit": -1,
+        "member_of": ["odoo_main"],
+        "settings": {"role": "odoo_main"},
+    }
+    check_wanted([second, *ROLES], DATABASES, TEMPLATE)
+    texts = [step.text for step in plan([second, *ROLES], DATABASES, TEMPLATE, EMPTY)]
+    assert texts.index("create role odoo_main") < texts.index("make a_second a member of odoo_main")
+    assert not [text for text in texts if "a_second" in text and "main" in text.split() and "connect" in text]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"reads": ["mian"]}, "reads 'mian'"),
+        ({"member_of": ["pg_read_all_data"]}, "expected pg_monitor or another"),
+        ({"member_of": ["analyst"]}, "expected pg_monitor or another"),
+    ],
+)
+def test_rights_that_cannot_be_are_refused(other, message):
+    with pytest.raises(ObjectsError, match=message):
+        check_wanted([*ROLES, {"name": "analyst", **other}], DATABASES, TEMPLATE)
+
+
+def test_an_owner_is_no_reader():
+    with pytest.raises(ObjectsError, match="another role has to read it"):
+        check_wanted([{"name": "odoo_main", "reads": ["main"]}], DATABASES, TEMPLATE)

@@ -241,9 +241,12 @@ def test_garbage_is_reported_and_breaks_nothing(garbage: Any) -> None:
 
 
 def given_by_site() -> dict[str, set[str]]:
-    """Role to the variables that playbooks/site.yml gives it."""
+    """Role to the variables that playbooks/site.yml gives it, itself or in the plays that it imports."""
     given: dict[str, set[str]] = {}
-    for play in yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8")):
+    plays = yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8"))
+    for imported in [play["ansible.builtin.import_playbook"] for play in plays if "ansible.builtin.import_playbook" in play]:
+        plays += yaml.safe_load((COLLECTION / "playbooks" / imported).read_text(encoding="utf-8"))
+    for play in plays:
         for entry in play.get("roles", []):
             given.setdefault(entry["role"].rpartition(".")[2], set()).update(entry.get("vars", {}))
         for task in play.get("tasks", []):
@@ -297,6 +300,19 @@ def test_every_override_that_the_plan_reads_is_a_variable_of_a_role() -> None:
     assert {f"odoo_{key}" for key in ("web_workers", "cron_workers", "web_memory_mb", "websocket_memory_mb", "cron_memory_mb")} <= known
 
 
+def test_who_is_not_well_is_first_and_who_leads_is_last() -> None:
+    names = ("vm1", "vm2", "vm3")
+    facts = (
+        {"postgresql": "leader", "etcd_healthy": True},
+        {"postgresql": "standby", "etcd_healthy": True},
+        {"postgresql": "", "etcd_healthy": False},
+    )
+    hosts = {name: host(facts={"etcd": "member", **found}) for name, found in zip(names, facts, strict=True)}
+    plan = examine(hosts, {**TIERS, "database": list(names)}).plan
+    assert [plan[name]["postgresql"]["turn"] for name in names] == [2, 1, 0]
+    assert [plan[name]["etcd"]["turn"] for name in names] == [1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("states", "sponsors"),
     [
@@ -315,3 +331,44 @@ def test_who_lets_an_etcd_member_join(states: tuple[str, ...], sponsors: tuple[s
     assert tuple(report.plan[name]["etcd"]["sponsor"] for name in names) == sponsors
     assert [report.plan[name]["etcd"]["has_data"] for name in names] == [bool(state) for state in states]
     assert any("joins the cluster of" in note for note in report.notes) == any(sponsors)
+
+
+def test_reads_from_a_standby_need_one() -> None:
+    (problem,) = examine({"vm1": host({"odoo_replica_reads": True})}).problems
+    assert problem.subject == "odoo_replica_reads"
+    assert problem.found == "true with 1 database host"
+    assert examine({"vm1": host({"odoo_replica_reads": False})}).problems == []
+
+
+def test_reads_from_a_standby_are_planned_and_the_same_for_all() -> None:
+    tiers = {**TIERS, "database": ["db1", "db2"], "witness": ["w1"]}
+    names = ("vm1", "db1", "db2", "w1")
+    without, planned = (examine({name: host(variables) for name in names}, tiers) for variables in ({}, {"odoo_replica_reads": True}))
+    assert planned.problems == []
+    pool = planned.plan["vm1"]["pgbouncer"]["pool_size"]
+    assert planned.plan["db1"]["postgresql"]["connections"]["pools"] == without.plan["db1"]["postgresql"]["connections"]["pools"] + pool
+    assert "pgbouncer-replica" in planned.plan["vm1"]["memory"]["limits"]
+    mixed = {name: host({"odoo_replica_reads": name != "db2"}) for name in names}
+    assert "odoo_replica_reads" in subjects(examine(mixed, tiers))
+
+
+def test_an_analyst_is_planned_and_needs_a_password() -> None:
+    instances = {"main": {**VARIABLES["odoo_instances"]["main"], "analyst": {"connections": 7}}}
+    assert subjects(examine({"vm1": host({"odoo_instances": instances})})) == ["odoo_instance_secrets.main.analyst_password"]
+    secrets = {"main": {**VARIABLES["odoo_instance_secrets"]["main"], "analyst_password": "an-abcdefghijklmnopqr"}}
+    report = examine({"vm1": host({"odoo_instances": instances, "odoo_instance_secrets": secrets})})
+    assert report.problems == []
+    reserved = examine().plan["vm1"]["postgresql"]["connections"]["reserved"]
+    assert report.plan["vm1"]["postgresql"]["connections"]["reserved"] == reserved + 7
+    instances["main"]["analyst"] = {"networks": ["10.0.5.1/24"], "connection": 7}
+    found = subjects(examine({"vm1": host({"odoo_instances": instances, "odoo_instance_secrets": secrets})}))
+    assert "odoo_instances.main.analyst.connection" in found
+
+
+def test_a_rotation_that_was_not_finished_is_said() -> None:
+    secrets = {"main": {**VARIABLES["odoo_instance_secrets"]["main"], "db_user": "main_login2", "db_password_old": "o" * 12 + "abcdefghij"}}
+    report = examine({"vm1": host({"odoo_instance_secrets": secrets})})
+    assert report.problems == []
+    assert [note for note in report.notes if "berth.odoo.rotate_secrets" in note]
+    secrets["main"]["db_user"] = "somebody"
+    assert subjects(examine({"vm1": host({"odoo_instance_secrets": secrets})})) == ["odoo_instance_secrets.main.db_user"]

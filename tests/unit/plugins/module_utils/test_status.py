@@ -41,16 +41,33 @@ def host(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_service_that_does_not_serve_is_a_problem(changes: dict[str, Any], words: str) -> None:
-    found = _status.problems({"vm1": host(services=[service(), service(service="cron", **changes)])})
+    found = problems({"vm1": host(services=[service(), service(service="cron", **changes)])})
     assert found == [f"vm1: odoo-main/cron {words}"]
 
 
+def problems(hosts: dict[str, Any]) -> list[str]:
+    return _status.problems(hosts, list(hosts))
+
+
+def screen(hosts: dict[str, Any]) -> str:
+    return _status.screen(hosts, list(hosts))
+
+
+def test_a_member_that_the_inventory_does_not_know_is_a_problem() -> None:
+    cluster = {"problems": [], "summary": ["berth"], "dcs_error": "", "members": [{"name": "db1"}, {"name": "db2"}, {"name": "db3"}]}
+    # db2 was not asked, as with --limit.
+    found = _status.problems({"db1": host(postgresql=cluster)}, ["db1", "db2"])
+    assert len(found) == 1
+    assert "db3 is a member and no host of the inventory" in found[0]
+    assert "berth.odoo.remove_member -e target=db3 -e confirm=db3" in found[0]
+
+
 def test_everything_up_is_no_problem() -> None:
-    assert _status.problems({"vm1": host(services=[service(), service(health="none")])}) == []
+    assert problems({"vm1": host(services=[service(), service(health="none")])}) == []
 
 
 def test_a_silent_or_empty_host_is_a_problem() -> None:
-    found = _status.problems(
+    found = problems(
         {
             "vm1": {"unreachable": "timed out"},
             "vm2": host(services=[]),
@@ -72,12 +89,12 @@ def test_what_the_members_say_is_said_once() -> None:
         "db3": host(postgresql={"error": "no answer from https://172.18.0.2:8008"}),
         "app1": host(),
     }
-    assert _status.problems(hosts) == [
+    assert problems(hosts) == [
         "db1, db2: PostgreSQL: db3 is start failed",
         "db2: PostgreSQL: db2 read damaged pages",
         "db3: PostgreSQL: no answer from https://172.18.0.2:8008",
     ]
-    assert [line for line in _status.screen(hosts).splitlines() if line.startswith("PostgreSQL: ")] == ["PostgreSQL: berth: led by db1"]
+    assert [line for line in screen(hosts).splitlines() if line.startswith("PostgreSQL: ")] == ["PostgreSQL: berth: led by db1"]
 
 
 def test_the_screen_asks_a_member_that_reaches_etcd() -> None:
@@ -85,27 +102,25 @@ def test_the_screen_asks_a_member_that_reaches_etcd() -> None:
         "db1": host(postgresql={"problems": [], "summary": ["of old"], "dcs_error": "Patroni reached it 40 s ago"}),
         "db2": host(postgresql={"problems": [], "summary": ["berth: led by db2"], "dcs_error": ""}),
     }
-    assert "PostgreSQL: berth: led by db2" in _status.screen(hosts)
-    assert "of old" not in _status.screen(hosts)
+    assert "PostgreSQL: berth: led by db2" in screen(hosts)
+    assert "of old" not in screen(hosts)
 
 
 @pytest.mark.parametrize(("used", "shown", "problem"), [(79, False, False), (80, True, False), (89, True, False), (90, True, True)])
 def test_a_disk_that_fills(used: int, shown: bool, problem: bool) -> None:
     hosts = {"db1": host(disks=[{"path": "/var/lib/berth", "used_percent": used, "free_mb": 812}])}
-    assert (f"/var/lib/berth on db1 is {used} % full, 812 MB are left" in _status.screen(hosts)) == shown
-    assert any(f"is {used} % full" in line for line in _status.problems(hosts)) == problem
+    assert (f"/var/lib/berth on db1 is {used} % full, 812 MB are left" in screen(hosts)) == shown
+    assert any(f"is {used} % full" in line for line in problems(hosts)) == problem
 
 
 def test_why_a_container_stopped_is_in_the_problem() -> None:
     ill = service(state="restarting", exit_code=1, last_words="CRITICAL: system ID mismatch")
-    assert _status.problems({"db1": host(services=[ill])}) == [
-        "db1: odoo-main/web is restarting (exit code 1): CRITICAL: system ID mismatch"
-    ]
+    assert problems({"db1": host(services=[ill])}) == ["db1: odoo-main/web is restarting (exit code 1): CRITICAL: system ID mismatch"]
 
 
 def test_a_certificate_of_the_platform_s_own_is_renewed_by_a_run() -> None:
     hosts = {"db1": host(leaves=[{"server_name": "postgresql", "days_left": -0.1}, {"server_name": "etcd", "days_left": 300.0}])}
-    assert _status.problems(hosts) == ["db1: certificate of postgresql expired 2.4 hours ago; run playbooks/site.yml, which renews it"]
+    assert problems(hosts) == ["db1: certificate of postgresql expired 2.4 hours ago; run playbooks/site.yml, which renews it"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +139,7 @@ def test_a_certificate_of_the_future_tells_of_a_wrong_clock() -> None:
 
 
 def test_the_screen_shows_memory_versions_cluster_and_certificates() -> None:
-    text = _status.screen(
+    text = screen(
         {
             "vm1": host(
                 postgresql={"problems": [], "summary": ["berth: led by vm1, asynchronous"], "dcs_error": ""},

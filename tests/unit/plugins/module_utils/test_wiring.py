@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.berth.odoo.plugins.module_utils._wiring import topology, voters, wire
+from ansible_collections.berth.odoo.plugins.module_utils._wiring import MONITORING_ROLE, topology, voters, wire
 
 INSTANCES = {
     "main": {"database": "main", "domains": ["odoo.example.com"], "certificate": "main"},
@@ -20,9 +20,10 @@ SECRETS = {
 
 def test_each_tier_gets_its_own_list() -> None:
     wiring = wire(INSTANCES, SECRETS)
-    assert wiring["postgresql_roles"] == [{"name": "main", "password": "p 1"}, {"name": "trial", "password": "p$2"}]
+    logins = [{"name": "main", "password": "p 1"}, {"name": "trial", "password": "p$2"}]
+    assert wiring["postgresql_roles"] == [MONITORING_ROLE, *logins]
     assert wiring["postgresql_databases"] == [{"name": "main", "owner": "main"}, {"name": "trial", "owner": "trial"}]
-    assert wiring["pgbouncer_users"] == wiring["postgresql_roles"]
+    assert wiring["pgbouncer_users"] == logins
     assert wiring["redis_users"][1] == {"name": "test", "password": "r2", "prefix": "test"}
     assert wiring["traefik_sites"][0] == {
         "name": "main",
@@ -46,6 +47,19 @@ def test_a_site_knows_its_limits_and_the_workers_of_all_hosts() -> None:
     assert "users" not in site
 
 
+def test_an_analyst_reads_one_database_and_has_no_pool() -> None:
+    instances = {**INSTANCES, "test": {**INSTANCES["test"], "analyst": {"networks": ["10.0.5.0/24"], "settings": {"work_mem": "64MB"}}}}
+    wiring = wire(instances, {**SECRETS, "test": {**SECRETS["test"], "analyst_password": "an"}})
+    [analyst] = [role for role in wiring["postgresql_roles"] if role.get("reads")]
+    assert analyst["name"] == "trial_analyst"
+    assert analyst["reads"] == ["trial"]
+    assert analyst["networks"] == ["10.0.5.0/24"]
+    assert analyst["connection_limit"] == 5
+    assert analyst["settings"]["default_transaction_read_only"] is True
+    assert analyst["settings"]["work_mem"] == "64MB"
+    assert len(wiring["pgbouncer_users"]) == 2
+
+
 def test_an_instance_without_secrets_is_an_error() -> None:
     with pytest.raises(KeyError):
         wire(INSTANCES, {"main": SECRETS["main"]})
@@ -63,6 +77,11 @@ def test_one_host_publishes_nothing_and_uses_names() -> None:
     assert alone["postgresql_hosts"] == {}
     assert alone["haproxy_members"] == {"vm1": "postgresql"}
     assert set(alone["images_names"]) == {"odoo", "pgbouncer", "haproxy", "redis", "postgresql", "etcd", "traefik"}
+
+
+def test_one_host_whose_database_somebody_reads_publishes_it() -> None:
+    alone = topology({tier: ["vm1"] for tier in ("edge", "app", "database", "cache")}, {"vm1": "10.0.0.9"}, readers=True)["vm1"]
+    assert (alone["postgresql_publish_address"], alone["etcd_publish_address"]) == ("10.0.0.9", "")
 
 
 def test_three_members_and_an_application_host() -> None:

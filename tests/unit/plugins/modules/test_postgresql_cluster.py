@@ -191,6 +191,26 @@ def test_a_restart_is_of_this_hosts_member_and_only_when_needed() -> None:
     assert session.commands == []
 
 
+def test_who_goes_away_hands_over_when_it_leads() -> None:
+    apis = {"db1": Api([False]), "db2": Api([False, True])}
+    session = Session(described("three"), described("after_switchover"), apis=apis, member="db1")
+    result = postgresql_cluster.vacated(session, check_mode=False)
+    assert session.commands == [("switchover", "--force", "--leader", "db1", "--candidate", "db2", "berth")]
+    assert (result["changed"], result["member"], result["to"]) == (True, "db1", "db2")
+    session = Session(described("three"))
+    assert postgresql_cluster.vacated(session, check_mode=False) == {"changed": False, "member": "db2"}
+    assert session.commands == []
+
+
+def test_who_comes_back_is_waited_for() -> None:
+    well = described("three")
+    session = Session(well, changed(well, "db2", state="starting"), changed(well, "db2", role="replica"), well)
+    assert postgresql_cluster.back(session, check_mode=False) == {"changed": False, "member": "db2", "cluster": well}
+    session = Session(well, changed(well, "db2", role="replica"))
+    with pytest.raises(PatroniError, match="db2 streams and does not confirm commits yet"):
+        postgresql_cluster.back(session, check_mode=False)
+
+
 def test_a_copy_that_is_under_way_is_waited_for_and_not_begun_again() -> None:
     done = changed(described("creating"), "db2", state="streaming", timeline=5, started_at="2026-11-24 20:00:00+00:00")
     session = Session(described("creating"), described("creating"), done, member="db2", confirm="db2")

@@ -60,14 +60,12 @@ EXPECTED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     ),
     "odoo.http.FilesystemSessionStore.vacuum": (http.FilesystemSessionStore.vacuum, "(self, max_lifetime=604800)", ()),
     "odoo.http.Session.__init__": (http.Session.__init__, "(self, data, sid, new=False)", ("self.is_new = new",)),
-    "odoo.http.FutureResponse.set_cookie": (
-        http.FutureResponse.set_cookie,
-        "(self, key, value='', max_age=None, expires=-1, path='/', domain=None, secure=False, httponly=False, samesite=None, "
-        "cookie_type='required')",
-        (),
-    ),
 }
 """Function, its arguments, and pieces of its source without which the reasoning here does not hold."""
+
+
+COOKIE_SETTERS = (http.FutureResponse, http._Response)
+"""Both ways to set a cookie: for the answer to come, and on the answer itself."""
 
 
 class RedisSessionStore(http.FilesystemSessionStore):
@@ -183,6 +181,9 @@ def unexpected() -> list[str]:
             found.append(f"{name} takes {signature}, expected {arguments}")
         source = inspect.getsource(function)
         found += [f"{name} does not contain {piece!r}" for piece in pieces if piece not in source]
+    for kind in COOKIE_SETTERS:
+        if missing := {"key", "secure", "samesite"} - set(inspect.signature(kind.set_cookie, follow_wrapped=False).parameters):
+            found.append(f"{kind.__name__}.set_cookie does not take {', '.join(sorted(missing))}")
     if "session_store" not in vars(http.Application):
         found.append("odoo.http.Application has no session_store")
     return found
@@ -217,7 +218,7 @@ def mark_cookie() -> None:
 
     ``proxy_mode`` makes Odoo believe the proxy about the scheme. Over plain HTTP, as a health check or a report's program speaks it, the cookie stays as it is.
     """
-    for kind in (http.FutureResponse, http._Response):
+    for kind in COOKIE_SETTERS:
         kind.set_cookie = _marking(kind.set_cookie)
 
 

@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postgresql_maintenance
+short_description: Report what a PostgreSQL server's databases waste or lack, and repair it while users work
+version_added: 0.1.0
+description:
+  - Measures the tables of every database (C(pgstattuple_approx)), rewrites those that waste too much with C(pg_repack), and analyzes tables
+    whose statistics are missing or old. Never C(VACUUM FULL) or C(CLUSTER), which keep everybody out.
+  - Reports invalid and unused indexes, damaged pages, and how many transaction numbers are used. An index is never dropped.
+  - C(pg_repack) needs a table for itself for a moment, at its beginning and its end. It waits a minute for that and then gives up, and
+    cancels nobody. It needs room for a second copy of the table, and a primary key.
+  - What an interrupted run left in a database is removed by the next one. Extensions that it needs are made and removed.
+  - On the host of the leader; a standby is refused.
+author: [berth.odoo contributors (@berth-odoo)]
+attributes:
+  check_mode:
+    description: Measures and reports, at any time, and leaves nothing in the databases.
+    support: full
+  diff_mode:
+    description: Shows nothing.
+    support: none
+options:
+  window:
+    description:
+      - When it may begin, in UTC, as days of the week and two times. Without days every day; empty means always.
+      - After its end no further table is begun. One that is being rewritten is finished.
+      - "Example: V(sat,sun 22:00-05:00)."
+    type: str
+    default: ""
+  databases:
+    description: Databases. Without any, all but templates and C(postgres).
+    type: list
+    elements: str
+    default: []
+  bloat_percent:
+    description: Part of a table, in percent of its size, that must be wasted for it to be rewritten. Room that its fill factor leaves is not wasted.
+    type: int
+    default: 30
+  bloat_mb:
+    description: And so many megabytes. Smaller tables and indexes are not reported.
+    type: int
+    default: 100
+  unused_days:
+    description: Days for which uses of indexes must have been counted before one is called unused.
+    type: int
+    default: 30
+  table_timeout:
+    description: Seconds that one table may take.
+    type: int
+    default: 21600
+  data_dir:
+    description: Directory on this host whose disk holds the data.
+    type: path
+    default: /var/lib/berth/postgresql
+  project:
+    description: Compose project of the container.
+    type: str
+    default: postgresql
+  service:
+    description: Compose service of the container.
+    type: str
+    default: postgresql
+seealso:
+  - module: berth.odoo.postgresql_cluster_info
+"""
+
+EXAMPLES = r"""
+- name: Rewrite what wastes half of its place, at night
+  berth.odoo.postgresql_maintenance:
+    window: sat,sun 22:00-05:00
+    bloat_percent: 50
+"""
+
+RETURN = r"""
+record:
+  description:
+    - "The evidence: C(databases) with what was found in each, C(done) with what was done and how long it took, C(left) with what should have been done
+      and was not, C(freed_bytes), C(problems), C(transaction_ages)."
+  returned: always
+  type: dict
+name:
+  description: Name of a file for it.
+  returned: always
+  type: str
+  sample: maintenance-20261128T220003Z.json
+failed_steps:
+  description: What was tried and failed, a sentence each.
+  returned: always
+  type: list
+  elements: str
+report:
+  description: What was found and done, lines for a person.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _maintenance as maintenance
+from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
+from ..module_utils._psql import ENVIRONMENT, Container, PsqlError, find_container, identifier, psql
+
+
+class Refused(Exception):
+    """It is not the time or not the place. The message says when or where."""
+
+
+class Server:
+    """The PostgreSQL in a container."""
+
+    def __init__(self, client: DockerClient, container: Container) -> None:
+        self.client = client
+        self.container = container
+
+    def ask(self, script: str) -> Any:
+        """Return the answer to a script that gives one. Raises PsqlError, DockerUnavailable."""
+        return psql(self.client, self.container, script)[-1]
+
+    def tell(self, database: str, *statements: str) -> None:
+        """Carry out statements in a database, each by itself. Raises PsqlError, DockerUnavailable."""
+        psql(self.client, self.container, "\n".join([f"\\connect -reuse-previous=on {identifier(database)}", *statements]))
+
+    def repack(self, database: str, table: str) -> None:
+        """Rewrite a table. Raises PsqlError with pg_repack's words."""
+        argv = ["pg_repack", "--host=/run/postgresql", "--username=postgres", f"--dbname={database}", f"--table={table}", "--no-order"]
+        done = self.client.exec(self.container.id, [*argv, "--wait-timeout=60", "--no-kill-backend"], env=ENVIRONMENT)
+        # It ends with 0 also when it gave a table up.
+        wrong = [line for line in done.stderr.splitlines() if line.startswith(("WARNING:", "ERROR:"))]
+        if done.rc != 0 or wrong:
+            raise PsqlError(wrong[0] if wrong else (done.stderr.strip().splitlines() or [f"pg_repack ended with {done.rc}"])[-1])
+
+
+def look(server: Server, names: list[str], least: int) -> dict[str, Any]:
+    """Return what was found in each database."""
+    script = maintenance.REPORT
+    return {name: server.ask(script.format(dbname=identifier(name), least=least, percent=maintenance.ANALYZE_PERCENT)) for name in names}
+
+
+def step(what: str, database: str, table: str, action: Callable[[], None]) -> dict[str, Any]:
+    """Do something, and return what came of it. A table that cannot be had must not keep others from their turn."""
+    begun, error = time.monotonic(), ""
+    try:
+        action()
+    except PsqlError as refusal:
+        error = str(refusal)
+    return {"what": what, "database": database, "table": table, "seconds": round(time.monotonic() - begun, 1), "error": error}
+
+
+def repair(
+    server: Server, name: str, report: Mapping[str, Any], options: Mapping[str, Any], may_begin: Callable[[], bool]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rewrite and analyze the tables of one database; return what was done and what was left."""
+    space = os.statvfs(options["data_dir"])
+    chosen, left = maintenance.to_repack(report["tables"], options["bloat_percent"], space.f_bavail * space.f_frsize)
+    done: list[dict[str, Any]] = []
+    if chosen:
+        # With the extension goes what a run that was killed left at tables, such as triggers.
+        server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;", "CREATE EXTENSION pg_repack;")
+    rewritten = set()
+    for table in chosen:
+        if may_begin():
+            done.append(step("repack", name, table["name"], lambda table=table: server.repack(name, table["name"])))
+            rewritten.add(table["name"].removeprefix("public."))
+        else:
+            left.append(f"{name}: {table['name']} wastes {maintenance.megabytes(table['wasted'])}, and the window is over")
+    if chosen:
+        server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;")
+    for table in report["statistics"]:
+        if table["name"] not in rewritten and may_begin():  # pg_repack analyzes what it rewrites
+            done.append(step("analyze", name, table["name"], lambda table=table: server.tell(name, f"ANALYZE {table['name']};")))
+    return done, left
+
+
+def run(server: Server, options: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Look, repair unless it is only a check, and return the module's result.
+
+    Raises:
+        Refused: Not now or not here.
+        PsqlError: A database cannot be asked.
+    """
+    begun = time.time()
+    limit = maintenance.window(options["window"], datetime.now(UTC)) if options["window"] else None
+    if limit and not check_mode and not limit.open_at(datetime.now(UTC)):
+        raise Refused(
+            f"the window {options['window']!r} (UTC) opens at {limit.opens:%a %Y-%m-%d %H:%M}, and now it is {datetime.now(UTC):%a %H:%M}. "
+            "To begin all the same, type: -e maintenance_now=true; for a report alone: --check"
+        )
+    cluster = server.ask(maintenance.CLUSTER)
+    if cluster["in_recovery"]:
+        raise Refused("this is a standby. Maintenance is the leader's")
+    if cluster["running"] and not check_mode:
+        raise Refused("pg_repack is at work already, of a run before or of somebody else. Wait for it: SELECT * FROM pg_stat_activity")
+    known = server.ask(maintenance.DATABASES) or []
+    names = options["databases"] or known
+    strangers = sorted(set(names) - set(known))
+    if strangers:
+        raise Refused(f"there is no database {', '.join(strangers)}. There are: {', '.join(known)}")
+    before = look(server, names, options["bloat_mb"] * 2**20)
+    done: list[dict[str, Any]] = []
+    left: list[str] = []
+    for name in () if check_mode else names:
+        its_done, its_left = repair(server, name, before[name], options, lambda: limit is None or limit.open_at(datetime.now(UTC)))
+        done += its_done
+        left += its_left
+    after = {name: server.ask(maintenance.SIZE.format(dbname=identifier(name)))["size"] for name in names} if done else {}
+    freed = sum(before[name]["size"] - size for name, size in after.items())
+    record = maintenance.record(cluster, before, done=done, left=left, freed_bytes=freed, moment=begun)
+    failed = [f"{one['what']} of {one['table']} in {one['database']}: {one['error']}" for one in done if one["error"]]
+    return {
+        "changed": bool(done),
+        "record": record,
+        "name": maintenance.record_name(begun),
+        "failed_steps": failed,
+        "report": [
+            *maintenance.lines(cluster, before, options["unused_days"]),
+            *(f"{one['what']} of {one['table']} in {one['database']}: {one['seconds']} s" for one in done if not one["error"]),
+            *([f"freed {maintenance.megabytes(freed)}"] if done else []),
+            *(f"FAILED {words}" for words in failed),
+            *left,
+            *record["problems"],
+        ],
+    }
+
+
+def main() -> None:
+    """Module entry."""
+    module = AnsibleModule(
+        argument_spec={
+            "window": {"type": "str", "default": ""},
+            "databases": {"type": "list", "elements": "str", "default": []},
+            "bloat_percent": {"type": "int", "default": 30},
+            "bloat_mb": {"type": "int", "default": 100},
+            "unused_days": {"type": "int", "default": 30},
+            "table_timeout": {"type": "int", "default": 21600},
+            "data_dir": {"type": "path", "default": "/var/lib/berth/postgresql"},
+            "project": {"type": "str", "default": "postgresql"},
+            "service": {"type": "str", "default": "postgresql"},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    try:
+        client = DockerClient(timeout=options["table_timeout"])
+        container = find_container(client, options["project"], options["service"], optional=False)
+        result = run(Server(client, container), options, module.check_mode)
+    except (Refused, ValueError) as error:
+        module.fail_json(msg=f"PostgreSQL maintenance, nothing was changed: {error}")
+    except (PsqlError, DockerError, DockerUnavailable) as error:
+        module.fail_json(msg=f"PostgreSQL maintenance: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Another image of the same PostgreSQL and etcd on three members, interrupted on its way and finished while users are at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, cluster, drill, leader, other_images, wait_until_fit
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.lab import Lab
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+PLAYBOOK = "playbooks/minor_upgrade.yml"
+
+
+def images(lab: Lab, project: str) -> dict[str, str]:
+    """The image of each member's container."""
+    return {name: lab.hosts[name].run(f"docker inspect --format '{{{{.Image}}}}' {project}-{project}-1").strip() for name in MEMBERS}
+
+
+@pytest.fixture(scope="module")
+def other(play: Player) -> Iterator[None]:
+    """Another image for both is ready; afterwards those of before are again."""
+    other_images(play, "test")
+    yield
+    other_images(play, "")
+
+
+@pytest.mark.usefixtures("other")
+def test_it_is_refused_while_nobody_could_take_over(lab: Lab, play: Player) -> None:
+    wait_until_fit(lab)
+    before = images(lab, "postgresql"), images(lab, "etcd")
+    lab.hosts["db1"].run("docker exec postgresql-postgresql-1 patronictl pause --wait")
+    try:
+        run = play(PLAYBOOK)
+    finally:
+        lab.hosts["db1"].run("docker exec postgresql-postgresql-1 patronictl resume --wait")
+    run.expect_refusal("nothing was changed: berth is paused", "patronictl resume --wait berth")
+    assert (images(lab, "postgresql"), images(lab, "etcd")) == before
+
+
+@pytest.mark.usefixtures("other")
+def test_users_do_not_notice_the_rest_of_one_that_was_interrupted(lab: Lab, play: Player) -> None:
+    before, first = {project: images(lab, project) for project in ("postgresql", "etcd")}, leader(lab)
+    [timeline] = {member["TL"] for member in cluster(lab)}
+    play(PLAYBOOK, kill_at="Wait until the member follows and confirms commits again")
+    half = images(lab, "postgresql")
+    assert len([name for name in MEMBERS if half[name] != before["postgresql"][name]]) == 1
+    assert half[first] == before["postgresql"][first], "who leads is the last"
+    wait_until_fit(lab)
+    run, record = drill(play, "minor_upgrade", drill_warm_up_seconds=2)
+    run.expect_success()
+    assert record
+    measured = record["measured"]
+    counts = ("lost_writes", "failed_requests", "logouts", "two_primaries")
+    assert {name: measured[name] for name in counts} == dict.fromkeys(counts, 0), measured["complaints"]
+    assert measured["writes"] > 200
+    assert measured["requests"] > 10
+    # Nobody waits for a lease to end.
+    assert measured["stall_s"] < record["timers"]["ttl"] - record["timers"]["loop_wait"]
+    for project, images_before in before.items():
+        now = images(lab, project)
+        assert len(set(now.values())) == 1
+        assert all(now[name] != images_before[name] for name in MEMBERS)
+    assert leader(lab) != first
+    assert {member["TL"] for member in cluster(lab)} == {timeline + 1}, "one switchover"
+
+
+@pytest.mark.usefixtures("other")
+def test_again_it_changes_nothing(play: Player) -> None:
+    assert play(PLAYBOOK).expect_success().changed == []
