@@ -135,7 +135,7 @@ def molecule() -> list[Step]:
     """Playbooks and roles on lab VMs."""
     # --destroy=never: a VM that failed is searched for the cause before it goes.
     return [
-        Step(name, ("molecule", "test", "--scenario-name", name, "--destroy=never"), timeout=1500, lab=name)
+        Step(name, ("molecule", "test", "--scenario-name", name, "--destroy=never"), timeout=2400, lab=name)
         for name in SCENARIOS
         if (ROOT / "molecule" / name / "molecule.yml").is_file()
     ]

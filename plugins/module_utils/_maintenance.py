@@ -109,7 +109,8 @@ SELECT json_build_object(
       FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid)
       WHERE s.idx_scan = 0 AND NOT i.indisunique AND i.indisvalid AND pg_relation_size(s.indexrelid) >= {least}
         AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = s.indexrelid)),
-  'statistics', (SELECT coalesce(json_agg(json_build_object('name', s.relid::regclass, 'rows', s.n_live_tup, 'changed', s.n_mod_since_analyze,
+  'statistics', (SELECT coalesce(json_agg(json_build_object('name', s.relid::regclass, 'rows', greatest(c.reltuples::bigint, s.n_live_tup),
+        'changed', s.n_mod_since_analyze,
         'missing', NOT EXISTS (SELECT FROM pg_statistic p WHERE p.starelid = s.relid))), '[]')
       FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
       WHERE s.schemaname !~ '^berth_' AND ((c.reltuples > 0 OR s.n_live_tup > 0) AND NOT EXISTS (SELECT FROM pg_statistic p WHERE p.starelid = s.relid)
@@ -117,7 +118,7 @@ SELECT json_build_object(
 ROLLBACK;
 """
 
-SIZE = "\\connect -reuse-previous=on {dbname}\nSELECT json_build_object('size', pg_database_size(current_database()));"
+SIZE = "\\connect -reuse-previous=on {dbname}\nSELECT pg_total_relation_size({table}::regclass);"
 
 
 # --- what follows ----------------------------------------------------------------------------------------------------------------------
@@ -212,7 +213,6 @@ def record(
     *,
     done: Sequence[Mapping[str, Any]],
     left: Sequence[str],
-    freed_bytes: int,
     moment: float,
 ) -> dict[str, Any]:
     """Return the evidence of a run as plain data.
@@ -220,9 +220,9 @@ def record(
     Args:
         cluster: Answer to CLUSTER.
         before: Database to the answer to REPORT before anything was done.
-        done: What was done, each with ``what``, ``database``, ``table``, ``seconds`` and ``error``, which is empty when it succeeded.
+        done: What was done, each with ``what``, ``database``, ``table``, ``seconds``, ``freed_bytes``, and ``error``, which
+            is empty when it succeeded.
         left: Sentences about what should have been done and was not.
-        freed_bytes: By how much the databases became smaller.
         moment: Seconds since the epoch.
     """
     return {
@@ -233,7 +233,7 @@ def record(
         "databases": {name: dict(report) for name, report in before.items()},
         "done": [dict(step) for step in done],
         "left": list(left),
-        "freed_bytes": freed_bytes,
+        "freed_bytes": sum(step["freed_bytes"] for step in done),
         "problems": problems(cluster, before),
     }
 

@@ -176,7 +176,10 @@ def _member_problems(cluster: Mapping[str, Any], member: Mapping[str, Any]) -> l
     found = []
     if member["error"]:
         found.append(f"does not answer: {member['error']}")
-    if member["state"] not in ("running", "streaming"):
+    if member["state"] in ("starting", "start failed") and leader and leader is not member:
+        # What a rewind leaves behind that ended half way, for lack of space, never comes up.
+        found.append(f"is {member['state']}. When it stays so for minutes, it cannot follow any more; type: {_reinit(member['name'])}")
+    elif member["state"] not in ("running", "streaming"):
         found.append(f"is {member['state'] or 'in no known state'}")
     elif leader and leader is not member:
         if member["state"] == "running" and not member["error"]:

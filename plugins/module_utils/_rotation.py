@@ -23,12 +23,19 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from ._wiring import DatabaseLogins
+
+try:
+    import yaml
+except ImportError:
+    LIBRARY_ERROR = traceback.format_exc()
+    """Why PyYAML cannot be used; the machine that runs Ansible always has it."""
+else:
+    LIBRARY_ERROR = ""
 
 VARIABLE = "odoo_instance_secrets"
 KINDS = ("database",)

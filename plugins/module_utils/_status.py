@@ -28,13 +28,13 @@ def service_problem(service: Mapping[str, Any]) -> str | None:
         service: one entry of C(services) as returned by C(platform_info).
     """
     state = service["state"]
+    words = f": {service['last_words']}" if service.get("last_words") else ""
     if state == "missing":
         return "has no container; run playbooks/site.yml"
     if state != "running":
-        words = f": {service['last_words']}" if service.get("last_words") else ""
         return f"is {state} (exit code {service.get('exit_code')}){words}"
     if service["health"] not in ("healthy", "none"):
-        return f"is running but {service['health']}"
+        return f"is running but {service['health']}{words}"
     return None
 
 

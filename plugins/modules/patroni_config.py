@@ -111,6 +111,23 @@ def read_settings(client: DockerClient, container: Container) -> dict[str, Any]:
     return state
 
 
+def read_config(api: PatroniApi, timeout: float) -> dict[str, Any]:
+    """Return the dynamic configuration.
+
+    It is asked again for some seconds: Patroni takes a renewed certificate when its loop comes around, and the old one may have ended.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            config: dict[str, Any] = api.get("/config")
+        except PatroniError:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return config
+        time.sleep(INTERVAL)
+
+
 def wait_for_settings(
     client: DockerClient, container: Container, wanted: dict[str, Any], newer_than: float, timeout: float
 ) -> dict[str, Any]:
@@ -129,7 +146,7 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container, 
     options = module.params
     state = read_settings(client, container)
     leader = not state["in_recovery"]
-    before = api.get("/config")
+    before = read_config(api, 0 if module.check_mode else options["timeout"])
     after = merge(before, options["config"]) if leader else before
     written = os.stat(options["config_file"]).st_mtime if options["config_file"] else 0.0
     stale = state["loaded"] < written

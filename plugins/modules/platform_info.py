@@ -102,7 +102,7 @@ services:
       type: list
       elements: str
     last_words:
-      description: "The last line that it wrote, when it does not run."
+      description: "Where it does not run or is not healthy, the last line of its log that says why, else the last line."
       type: str
   sample: [{project: redis, service: redis, state: running, health: healthy, restarts: 0}]
 postgresql:
@@ -134,6 +134,7 @@ docker_error:
 import base64
 import json
 import os
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -163,9 +164,11 @@ def memory(client: DockerClient, container_id: str) -> tuple[int | None, int]:
 
 
 def last_words(client: DockerClient, container_id: str) -> str:
-    """Return the last line that a container wrote which stopped; most say there why."""
-    lines = [line.strip() for line in client.logs(container_id, 20).splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    """Return why a container that is not well is not: the last line that says so loudly, or else the last line."""
+    lines = [line.strip() for line in client.logs(container_id, 40).splitlines() if line.strip()]
+    # One that starts again and again says little after its next start.
+    loud = [line for line in lines if re.search(r"\b(CRITICAL|FATAL|PANIC)\b", line)]
+    return (loud or lines or [""])[-1]
 
 
 def read_services(client: DockerClient) -> list[dict[str, Any]]:
@@ -178,12 +181,14 @@ def read_services(client: DockerClient) -> list[dict[str, Any]]:
         inspected = client.get(f"/containers/{listed['Id']}/json")
         state = inspected["State"]
         used, limit = memory(client, listed["Id"]) if state["Running"] else (None, 0)
+        health = state.get("Health", {}).get("Status", "none")
+        well = state["Status"] == "running" and health in ("healthy", "none")
         services.append(
             {
                 "project": labels.get("com.docker.compose.project"),
                 "service": labels.get("com.docker.compose.service"),
                 "state": state["Status"],
-                "health": state.get("Health", {}).get("Status", "none"),
+                "health": health,
                 "exit_code": state["ExitCode"],
                 "restarts": inspected["RestartCount"],
                 "started_at": state["StartedAt"],
@@ -195,7 +200,7 @@ def read_services(client: DockerClient) -> list[dict[str, Any]]:
                 "sources": [
                     mount["Source"] for mount in inspected["Mounts"] if mount.get("RW") and mount.get("Source", "").startswith("/")
                 ],
-                "last_words": "" if state["Status"] == "running" else last_words(client, listed["Id"]),
+                "last_words": "" if well else last_words(client, listed["Id"]),
             }
         )
     return sorted(services, key=lambda service: (service["project"], service["service"]))

@@ -105,13 +105,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _maintenance as maintenance
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._psql import ENVIRONMENT, Container, PsqlError, find_container, identifier, psql
+from ..module_utils._psql import ENVIRONMENT, Container, PsqlError, find_container, identifier, literal, psql
 
 
 class Refused(Exception):
@@ -133,14 +134,27 @@ class Server:
         """Carry out statements in a database, each by itself. Raises PsqlError, DockerUnavailable."""
         psql(self.client, self.container, "\n".join([f"\\connect -reuse-previous=on {identifier(database)}", *statements]))
 
-    def repack(self, database: str, table: str) -> None:
-        """Rewrite a table. Raises PsqlError with pg_repack's words."""
+    def analyze(self, database: str, table: str) -> int:
+        """Gather statistics, which frees nothing. Raises PsqlError, DockerUnavailable."""
+        self.tell(database, f"ANALYZE {table};")
+        return 0
+
+    def free(self, database: str, table: Mapping[str, Any]) -> int:
+        """Rewrite a table and return by how many bytes it became smaller. Raises PsqlError with pg_repack's words."""
+        size: int = table["total_size"]
+        return size - self.repack(database, table["name"])
+
+    def repack(self, database: str, table: str) -> int:
+        """Rewrite a table and return its new size with indexes and all. Raises PsqlError with pg_repack's words."""
         argv = ["pg_repack", "--host=/run/postgresql", "--username=postgres", f"--dbname={database}", f"--table={table}", "--no-order"]
         done = self.client.exec(self.container.id, [*argv, "--wait-timeout=60", "--no-kill-backend"], env=ENVIRONMENT)
         # It ends with 0 also when it gave a table up.
         wrong = [line for line in done.stderr.splitlines() if line.startswith(("WARNING:", "ERROR:"))]
+        if any("timed out" in line for line in wrong):
+            raise PsqlError("users had it without a pause of a moment for a minute, so pg_repack gave up. Run again when less is going on")
         if done.rc != 0 or wrong:
             raise PsqlError(wrong[0] if wrong else (done.stderr.strip().splitlines() or [f"pg_repack ended with {done.rc}"])[-1])
+        return int(self.ask(maintenance.SIZE.format(dbname=identifier(database), table=literal(table))))
 
 
 def look(server: Server, names: list[str], least: int) -> dict[str, Any]:
@@ -149,14 +163,15 @@ def look(server: Server, names: list[str], least: int) -> dict[str, Any]:
     return {name: server.ask(script.format(dbname=identifier(name), least=least, percent=maintenance.ANALYZE_PERCENT)) for name in names}
 
 
-def step(what: str, database: str, table: str, action: Callable[[], None]) -> dict[str, Any]:
-    """Do something, and return what came of it. A table that cannot be had must not keep others from their turn."""
-    begun, error = time.monotonic(), ""
+def step(what: str, database: str, table: str, action: Callable[[], int]) -> dict[str, Any]:
+    """Do something that says how much it freed, and return what came of it. A table that cannot be had must not keep others from their turn."""
+    begun, error, freed = time.monotonic(), "", 0
     try:
-        action()
+        freed = action()
     except PsqlError as refusal:
         error = str(refusal)
-    return {"what": what, "database": database, "table": table, "seconds": round(time.monotonic() - begun, 1), "error": error}
+    seconds = round(time.monotonic() - begun, 1)
+    return {"what": what, "database": database, "table": table, "seconds": seconds, "freed_bytes": freed, "error": error}
 
 
 def repair(
@@ -169,18 +184,19 @@ def repair(
     if chosen:
         # With the extension goes what a run that was killed left at tables, such as triggers.
         server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;", "CREATE EXTENSION pg_repack;")
-    rewritten = set()
+    rewritten: set[str] = set()
     for table in chosen:
         if may_begin():
-            done.append(step("repack", name, table["name"], lambda table=table: server.repack(name, table["name"])))
-            rewritten.add(table["name"].removeprefix("public."))
+            repacked = step("repack", name, table["name"], partial(server.free, name, table))
+            done.append(repacked)
+            rewritten |= set() if repacked["error"] else {table["name"].removeprefix("public.")}
         else:
             left.append(f"{name}: {table['name']} wastes {maintenance.megabytes(table['wasted'])}, and the window is over")
     if chosen:
         server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;")
     for table in report["statistics"]:
         if table["name"] not in rewritten and may_begin():  # pg_repack analyzes what it rewrites
-            done.append(step("analyze", name, table["name"], lambda table=table: server.tell(name, f"ANALYZE {table['name']};")))
+            done.append(step("analyze", name, table["name"], partial(server.analyze, name, table["name"])))
     return done, left
 
 
@@ -215,9 +231,7 @@ def run(server: Server, options: Mapping[str, Any], check_mode: bool) -> dict[st
         its_done, its_left = repair(server, name, before[name], options, lambda: limit is None or limit.open_at(datetime.now(UTC)))
         done += its_done
         left += its_left
-    after = {name: server.ask(maintenance.SIZE.format(dbname=identifier(name)))["size"] for name in names} if done else {}
-    freed = sum(before[name]["size"] - size for name, size in after.items())
-    record = maintenance.record(cluster, before, done=done, left=left, freed_bytes=freed, moment=begun)
+    record = maintenance.record(cluster, before, done=done, left=left, moment=begun)
     failed = [f"{one['what']} of {one['table']} in {one['database']}: {one['error']}" for one in done if one["error"]]
     return {
         "changed": bool(done),
@@ -227,7 +241,7 @@ def run(server: Server, options: Mapping[str, Any], check_mode: bool) -> dict[st
         "report": [
             *maintenance.lines(cluster, before, options["unused_days"]),
             *(f"{one['what']} of {one['table']} in {one['database']}: {one['seconds']} s" for one in done if not one["error"]),
-            *([f"freed {maintenance.megabytes(freed)}"] if done else []),
+            *([f"freed {maintenance.megabytes(record['freed_bytes'])}"] if done else []),
             *(f"FAILED {words}" for words in failed),
             *left,
             *record["problems"],

@@ -134,17 +134,24 @@ def test_a_full_disk_loses_nothing_and_somebody_else_goes_on(lab: Lab, play: Pla
                 f"dd if=/dev/zero of={DATA}/ballast bs=1M status=none; test $(df --output=avail {DATA} | tail -1) -lt 1024", check=False
             )
             assert int(full.run(f"df --output=avail {DATA} | tail -1")) < 1024
+            play("playbooks/status.yml").expect_refusal(f"{full.name}: the file system of {DATA} is 100 % full")
             # Its own WAL needs the next file soon.
             with contextlib.suppress(AssertionError, OSError):
                 sql(
                     full, "SELECT count(pg_logical_emit_message(true, 'berth', repeat(md5(i::text), 31250))) FROM generate_series(1, 200) i"
                 )
             wait_for("another primary", lambda: leader(lab) != full.name, seconds=FAILOVER, interval=1)
-            play("playbooks/status.yml").expect_refusal(f"{full.name}: the file system of {DATA} is 100 % full")
+            # It cannot even be rewound, and what that leaves behind can follow nobody.
+            logs = f"docker logs --since 5m {CONTAINER} 2>&1"
+            wait_for("the end of its rewind", lambda: "Failed to rewind" in full.run(logs), seconds=60, interval=1)
+            assert "No space left on device" in full.run(logs)
             full.run(f"rm {DATA}/ballast")
-            wait_until_fit(lab)
         assert audit.lost == []
         assert audit.gap < FAILOVER
+        again = f"berth.odoo.reinit_replica -e target={full.name} -e confirm={full.name}"
+        play("playbooks/status.yml").expect_refusal(again)
+        play("playbooks/reinit_replica.yml", variables={"target": full.name, "confirm": full.name}).expect_success()
+        wait_until_fit(lab)
     finally:
         full.run(f"docker stop {CONTAINER}; umount {DATA} && rmdir {DATA} && mv {DATA}.big {DATA}; docker start {CONTAINER}", timeout=180)
     wait_until_fit(lab)

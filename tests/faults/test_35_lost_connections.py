@@ -59,12 +59,15 @@ def said(host: Host, since: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def action(admin: Odoo) -> Iterator[int]:
+def action(host: Host, admin: Odoo) -> Iterator[int]:
     """A server action that does SLOW."""
     [model] = admin.call("ir.model", "search", [["model", "=", "res.partner"]])
     [made] = admin.call("ir.actions.server", "create", [{"name": "berth test", "model_id": model, "state": "code", "code": SLOW}])
+    # Of an earlier run on the same lab.
+    sql(host, "DELETE FROM res_partner WHERE name LIKE 'berth %'")
     yield made
     admin.call("ir.actions.server", "unlink", [made])
+    sql(host, "DELETE FROM res_partner WHERE name LIKE 'berth %'")
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ def load(clients: list[Odoo], action: int, name: str, seconds: float) -> Iterato
 def judge(host: Host, writes: list[Write]) -> None:
     """Every acknowledged write is there once, and nothing failed but what nobody can know."""
     acknowledged = [one.mark for one in writes if not one.error]
-    assert len(acknowledged) > WRITERS
+    assert len(acknowledged) >= WRITERS
     there = counts(host)
     assert [mark for mark in acknowledged if there.get(mark) != 1] == []
     failed = [one for one in writes if one.error]
@@ -136,14 +139,14 @@ def test_backends_are_ended_in_the_middle_of_requests(host: Host, clients: list[
     since = host.run("date +%s").strip()
     ended = 0
     with load(clients, action, "berth ended", 1) as writes:
-        for _number in range(6):
-            time.sleep(0.7)
-            answer = sql(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'main' AND state = 'active'")
+        for _number in range(4):
+            time.sleep(2)
+            answer = sql(host, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")
             ended += int(answer)
-    assert ended >= 3, "no request was at work"
+    assert ended >= 2, "no request was at work"
     judge(host, writes)
     lines = [line for line in said(host, since).splitlines() if "the database was lost" in line]
-    assert len(lines) >= 3
+    assert len(lines) >= ended
     assert "POST /web/dataset/call_kw/ir.actions.server/run of user 2" in "\n".join(lines)
     assert "served at attempt 2" in said(host, since)
 
@@ -194,3 +197,23 @@ def test_a_request_that_fails_by_itself_is_not_repeated(host: Host, clients: lis
     assert answer.error
     assert found(host, "berth broken") == 0
     assert "the database was lost" not in said(host, since)
+
+
+def test_a_web_process_that_ends_during_an_outage_is_started_after_it(host: Host, admin: Odoo) -> None:
+    web = host.container("odoo-main/web")
+    pool = host.container("pgbouncer/pgbouncer")
+    since = host.run("date +%s").strip()
+    host.run(f"docker stop {pool.id}", timeout=90)
+    try:
+        listing = host.run(f"docker top {web.id} -eo pid,ppid,args").splitlines()[1:]
+        worker = next(
+            line.split()[0] for line in reversed(listing) if line.split()[1] == str(web.facts["State"]["Pid"]) and "gevent" not in line
+        )
+        host.run(f"kill -KILL {worker}")
+        wait_for("a worker that is not started", lambda: "missing workers are started when it is back" in said(host, since), seconds=60)
+    finally:
+        host.run(f"docker start {pool.id}")
+    wait_for(
+        "both workers", lambda: said(host, since).count("WorkerHTTP") >= 1 and admin.request("/web/login").status in (200, 303), seconds=60
+    )
+    assert host.container("odoo-main/web").identity == web.identity, "the web container was restarted"

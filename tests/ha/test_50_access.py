@@ -96,8 +96,10 @@ def ask(host: Host) -> Callable[..., str]:
 
     def run(role: str, *statements: str, database: str = "main", options: str = "") -> str:
         password = secrets["analyst_password" if role.endswith("_analyst") else "db_password"]
+        # After a rotation somebody else logs in, and acts as this one.
+        user = secrets.get("db_user", role) if role == "main" else role
         parts = " ".join(f"-c {shlex.quote(statement)}" for statement in statements)
-        inside = f'IFS= read -r PGPASSWORD; export PGPASSWORD; psql -XAtq "host=postgresql-primary user={role} dbname={database} {options}" {parts} 2>&1'
+        inside = f'IFS= read -r PGPASSWORD; export PGPASSWORD; psql -XAtq "host=postgresql-primary user={user} dbname={database} {options}" {parts} 2>&1'
         return host.run(
             f"docker run --rm -i --network berth-data --entrypoint sh {image} -c {shlex.quote(inside)} || true", stdin=password + "\n"
         )

@@ -105,7 +105,7 @@ def test_an_index_is_called_unused_only_after_uses_were_counted_for_long_enough(
 
 def test_the_evidence_is_plain_data_with_a_name_by_its_time() -> None:
     moment = SATURDAY.timestamp()
-    done = [{"what": "repack", "database": "main", "table": "public.a", "seconds": 1.5, "error": ""}]
-    record = maintenance.record(cluster(), {"main": report()}, done=done, left=[], freed_bytes=MB, moment=moment)
+    done = [{"what": "repack", "database": "main", "table": "public.a", "seconds": 1.5, "freed_bytes": MB, "error": ""}]
+    record = maintenance.record(cluster(), {"main": report()}, done=done, left=[], moment=moment)
     assert (record["kind"], record["date"], record["done"], record["freed_bytes"]) == ("maintenance", "2026-11-28T00:00:00Z", done, MB)
     assert maintenance.record_name(moment) == "maintenance-20261128T000000Z.json"

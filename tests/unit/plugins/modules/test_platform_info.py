@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is read of a host beside Docker: its file systems, its certificates, and the words of a container that is not well."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.berth.odoo.plugins.module_utils import _authority
+from ansible_collections.berth.odoo.plugins.modules import platform_info
+
+NOW = 1_800_000_000
+
+
+def test_each_file_system_is_read_once_as_df_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "postgresql/17").mkdir(parents=True)
+    # 5 % are kept for root: what is free and what may be used differ.
+    space = SimpleNamespace(f_blocks=1000, f_bfree=150, f_bavail=100, f_frsize=1 << 20)
+    monkeypatch.setattr(platform_info.os, "statvfs", lambda path: space)
+    found = platform_info.read_disks({str(tmp_path / "postgresql/17"), str(tmp_path), str(tmp_path / "gone")})
+    assert found == [{"path": str(tmp_path), "used_percent": 90, "free_mb": 100}]
+
+
+def test_certificates_of_projects_are_read_without_their_issuers(tmp_path: Path) -> None:
+    certificate, key = _authority.create("test", 10, NOW)
+    leaf = _authority.issue(_authority.load(certificate, key, NOW), "db1", ["db1"], 1, NOW)
+    for project, content in (("etcd", leaf.certificate + certificate), ("redis", "no certificate")):
+        (tmp_path / project / "tls").mkdir(parents=True)
+        (tmp_path / project / "tls/tls.crt").write_text(content, encoding="ascii")
+    etcd, redis = platform_info.read_leaves(str(tmp_path))
+    assert etcd == {"server_name": "etcd", "der": base64.b64encode(ssl.PEM_cert_to_DER_cert(leaf.certificate)).decode()}
+    assert redis["server_name"] == "redis"
+    assert "redis/tls/tls.crt" in redis["error"]
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("", ""),
+        ("starting\nlistening\n", "listening"),
+        ("starting\nCRITICAL: system ID mismatch\nstarting again\n\n", "CRITICAL: system ID mismatch"),
+    ],
+)
+def test_the_words_that_say_why(log: str, words: str) -> None:
+    client: Any = SimpleNamespace(logs=lambda container_id, tail: log)
+    assert platform_info.last_words(client, "c0ffee") == words
