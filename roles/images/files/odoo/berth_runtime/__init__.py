@@ -12,8 +12,9 @@ from . import repeat, sessions
 
 def post_load() -> None:
     """Put the pieces in place. Odoo calls this once, before it serves anything."""
-    sessions.mark_cookie()
     if file := os.environ.get("BERTH_SESSIONS"):
         sessions.post_load(file)
     if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
         repeat.post_load()
+    # Last, because the others look at Odoo as it came.
+    sessions.mark_cookie()
