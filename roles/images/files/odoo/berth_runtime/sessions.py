@@ -168,8 +168,8 @@ def connect(settings: dict[str, Any]) -> redis.Redis:
         socket_keepalive=True,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=TIMEOUT, base=0.05), RETRIES),
-        # A server that loads its file after a restart is away, too.
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+        # A server that loads its file after a restart is away, too, and Docker does not know the name of a container that is stopped.
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError],
     )
 
 
