@@ -506,8 +506,8 @@ def alone(connection: Any, seconds: int) -> Iterator[None]:
 
 def load_odoo() -> Any:
     """Read Odoo's configuration and return its registry class. Its log goes to standard error."""
-    from odoo.modules.registry import Registry
-    from odoo.tools import config
+    from odoo.modules.registry import Registry  # type: ignore[import-not-found]
+    from odoo.tools import config  # type: ignore[import-not-found]
 
     config.parse_config([], setup_logging=True)
     return Registry
@@ -516,7 +516,7 @@ def load_odoo() -> Any:
 @contextlib.contextmanager
 def environment(registry: Any) -> Iterator[Any]:
     """Yield an environment of the superuser; commit, then tell the other processes which caches are stale."""
-    from odoo import SUPERUSER_ID, api
+    from odoo import SUPERUSER_ID, api  # type: ignore[import-not-found]
 
     with registry.cursor() as cursor:
         yield api.Environment(cursor, SUPERUSER_ID, {})
@@ -525,7 +525,7 @@ def environment(registry: Any) -> Iterator[Any]:
 
 def image_modules() -> dict[str, dict[str, Any]]:
     """Return the modules of this image."""
-    from odoo.modules import Manifest
+    from odoo.modules import Manifest  # type: ignore[import-not-found]
 
     return {
         manifest.name: {
@@ -549,7 +549,7 @@ def check_version(state: Mapping[str, Any], available: Mapping[str, Mapping[str,
 
 def set_language(env: Any, code: str) -> None:
     """Activate a language and load its terms for every installed module."""
-    from odoo.tools.translate import load_language
+    from odoo.tools.translate import load_language  # type: ignore[import-not-found]
 
     known = [item.code for item in env["res.lang"].with_context(active_test=False).search([])]
     if code not in known:
@@ -716,7 +716,7 @@ def change_modules(
     """Install and uninstall modules, after what an operation of ours that died left behind."""
     if leftovers(state["modules"]) and state["unfinished"] == CHANGING_MODULES:
         # Ours, and dead: we hold its lock.
-        from odoo.modules.loading import reset_modules_state
+        from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]
 
         reset_modules_state(state["database"])
     if not install and not uninstall and not state["unfinished"]:

@@ -393,6 +393,7 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "country": {"type": "str"},
     "admin_login": {"type": "str"},
     "certificate": {"type": "str"},
+    "sessions": {"type": "str", "choices": ["files", "redis"]},
     "legacy_rpc": {"type": "bool"},
     "limits": {"type": "dict"},
     "api_paths": {"type": "list", "elements": "str"},

@@ -94,6 +94,8 @@ INPUTS = {
         "odoo_admin_password": AWKWARD,
         "odoo_web_workers": 3,
         "odoo_batch_workers": 2,
+        "odoo_sessions": "redis",
+        "odoo_redis_password": AWKWARD,
         "odoo_extra_settings": {"limit_time_real": 300, "log_handler": [":INFO", "werkzeug:WARNING"]},
     },
     "traefik": {

@@ -16,7 +16,7 @@ AWKWARD = 'r $b%c "d"\'e {{ x }} {f} #g \\h ü'
 
 def test_nobody_gets_in_without_a_password_but_to_ping_and_reload():
     assert redis_acl([]).splitlines() == [
-        "user default off resetpass resetkeys resetchannels -@all",
+        "user default off resetpass allkeys allchannels +@all",
         "user berth on nopass resetkeys resetchannels -@all +ping +acl|load",
     ]
 

@@ -1,8 +1,20 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Server-wide add-on of berth.odoo: see repeat.py. Odoo calls post_load once, before it serves anything."""
+"""Server-wide add-on of berth.odoo: what Odoo 19 does not do itself. The environment says what is wanted of it."""
 
 from __future__ import annotations
 
-from .repeat import post_load as post_load
+import os
+
+from . import repeat, sessions
+
+
+def post_load() -> None:
+    """Put the pieces in place. Odoo calls this once, before it serves anything."""
+    if file := os.environ.get("BERTH_SESSIONS"):
+        sessions.post_load(file)
+    if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
+        repeat.post_load()
+    # Last, because the others look at Odoo as it came.
+    sessions.mark_cookie()
