@@ -97,7 +97,9 @@ def test_the_cookie_is_for_https_and_this_site(clerk: Odoo) -> None:
 def test_who_does_not_log_in_to_redis_may_nothing(host: Host) -> None:
     """The user that an unauthenticated client would be has all rights, and is off."""
     for words in ("PING", "KEYS *", "AUTH default ''", "CONFIG GET maxmemory", "FLUSHALL"):
-        answer = host.run(f"docker exec {host.container('redis/redis').id} redis-cli -h 127.0.0.1 --no-auth-warning {words} 2>&1", check=False)
+        answer = host.run(
+            f"docker exec {host.container('redis/redis').id} redis-cli -h 127.0.0.1 --no-auth-warning {words} 2>&1", check=False
+        )
         assert answer.startswith(("NOAUTH", "WRONGPASS")), f"{words}: {answer}"
 
 
