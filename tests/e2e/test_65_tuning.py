@@ -202,6 +202,6 @@ def test_public_may_nothing(host: Host, play: Player) -> None:
     # As in a database that comes from PostgreSQL 14.
     sql(host, "ALTER SCHEMA public OWNER TO postgres; GRANT CREATE ON SCHEMA public TO PUBLIC")
     run = play("playbooks/site.yml", "--tags", "database").expect_success()
-    assert run.changed == ["Converge roles and databases"]
+    assert run.changed == ["objects | Converge roles and databases"]
     assert sql(host, create) == "0"
     assert sql(host, "SELECT has_schema_privilege('main', 'public', 'CREATE')") == "t"
