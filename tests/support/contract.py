@@ -12,6 +12,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+import websocket
+
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ PARAMETER = "berth.contract"
 def notification_seconds(admin: Odoo) -> float:
     """Seconds from a call that notifies to the message in the browser's live connection; infinite when none came within the limit."""
     field = "is_discuss_sidebar_category_chat_open"
-    connection = admin.websocket()
+    try:
+        connection = admin.websocket()
+    except (websocket.WebSocketException, OSError):
+        return float("inf")  # the process is still finding its database again
     try:
         connection.send(json.dumps({"event_name": "subscribe", "data": {"channels": [], "last": 0}}))
         [settings] = admin.call("res.users.settings", "search_read", [], fields=[field])
@@ -41,7 +46,7 @@ def notification_seconds(admin: Odoo) -> float:
                 while seconds == float("inf") and time.monotonic() - began < LIMIT:
                     if any(item["message"]["type"] == "res.users.settings" for item in json.loads(connection.recv())):
                         seconds = time.monotonic() - began
-            except (TimeoutError, OSError):
+            except (websocket.WebSocketException, OSError):
                 continue
         return seconds
     finally:
