@@ -278,13 +278,15 @@ def healthy(project: str, containers: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def postgresql(data_dir: str, containers: Iterable[Mapping[str, Any]]) -> str:
-    """Return what the PostgreSQL of this host is: ``leader``, ``standby``, or nothing where none is well.
+    """Return what the PostgreSQL of this host is: ``leader``, ``standby``, ``blank`` without data, or nothing where it has data and is not well.
 
     Args:
         data_dir: Directory of the role's data, with a directory for each version.
         containers: Answer of ``GET /containers/json``.
     """
     versions = [found.parent for found in Path(data_dir).glob("*/PG_VERSION")]
-    if not versions or not healthy("postgresql", containers):
+    if not versions:
+        return "blank"
+    if not healthy("postgresql", containers):
         return ""
     return "standby" if any((version / "standby.signal").exists() for version in versions) else "leader"

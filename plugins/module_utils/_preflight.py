@@ -65,8 +65,9 @@ class Host(NamedTuple):
     """Outside of the run's limit: its problems of reachability are notes."""
 
 
-_TURNS = {"standby": 1, "leader": 2}
-"""When a host's turn is among those of its tier: first who is not well, because nothing can be lost there, and who leads at last."""
+_TURNS = {"standby": 1, "leader": 2, "blank": 3}
+"""When a host's turn is among those of its tier: first who is not well, because nothing can be lost there, and of those with data who leads at last. After
+it who has none: such a host copies from the leader, which may not be reachable for others before its own turn."""
 
 
 class Report(NamedTuple):

@@ -160,7 +160,7 @@ host:
       description: Whether its container says that it is well, which takes a quorum.
       type: bool
     postgresql:
-      description: V(leader) or V(standby) where PostgreSQL runs and is well; empty.
+      description: V(leader) or V(standby) where PostgreSQL runs and is well; V(blank) where it has no data; empty.
       type: str
     peers:
       description: O(peers), each with C(state).

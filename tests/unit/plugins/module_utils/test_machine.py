@@ -268,7 +268,7 @@ def test_what_the_database_of_this_host_is(tmp_path: Path) -> None:
     ]
     assert _machine.healthy("etcd", well)
     assert not _machine.healthy("etcd", ill)
-    assert _machine.postgresql(str(tmp_path), well) == ""
+    assert _machine.postgresql(str(tmp_path), well) == "blank"
     (tmp_path / "17").mkdir()
     (tmp_path / "17/PG_VERSION").write_text("17\n")
     assert _machine.postgresql(str(tmp_path), well) == "leader"

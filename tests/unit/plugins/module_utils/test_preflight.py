@@ -313,6 +313,18 @@ def test_who_is_not_well_is_first_and_who_leads_is_last() -> None:
     assert [plan[name]["etcd"]["turn"] for name in names] == [1, 1, 0]
 
 
+def test_a_host_without_data_comes_after_the_leader_from_which_it_copies() -> None:
+    tiers = {"edge": ["db1"], "app": ["db1"], "cache": ["db1"], "database": ["db3", "db1", "db2"]}
+    facts = {
+        "db1": {"postgresql": "leader", "etcd": "member"},
+        "db2": {"postgresql": "blank"},
+        "db3": {"postgresql": "blank", "etcd": "joining"},
+    }
+    plan = examine({name: host({"host_address": f"10.0.0.{number}"}, facts[name]) for number, name in enumerate(facts, 1)}, tiers).plan
+    turns = {name: plan[name]["postgresql"]["turn"] for name in facts}
+    assert turns["db1"] < turns["db2"] == turns["db3"]
+
+
 @pytest.mark.parametrize(
     ("states", "sponsors"),
     [
