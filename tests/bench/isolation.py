@@ -190,9 +190,12 @@ def measure(site: Site, seconds: float) -> dict[str, Phase]:
     latencies, failures = clerks.work(seconds)
     phases["alone"] = Phase(latencies, failures, Counter())
     with batch(site, products, partners[0]) as answers:
-        time.sleep(3)  # until every kind is at work
+        wait_for("an answer to every kind of the batch", lambda: {what.split()[0] for what in list(answers)} == set(BATCH), seconds=60)
         latencies, failures = clerks.work(seconds)
     phases["batch"] = Phase(latencies, failures, answers)
+    # A batch that is refused altogether disturbs nobody, and would measure nothing.
+    if idle := [kind for kind in BATCH if not answers[f"{kind} 200"]]:
+        raise SystemExit(f"{site.name} served no {', '.join(idle)} of the batch, so nothing was measured: {dict(answers)}")
     for name, phase in phases.items():
         say(
             f"  {site.name} {name}: p50 {statistics.median(phase.latencies):.0f} ms, p95 {phase.p95:.0f} ms, "
