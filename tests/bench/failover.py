@@ -34,8 +34,8 @@ WANTED = {
     "power_off": 25.0,
     "partition_primary": 27.0,
     "freeze": 30.0,
-    "rolling_restart": 5.0,
-    "minor_upgrade": 5.0,
+    "rolling_restart": 3.0,
+    "minor_upgrade": 3.0,
     "stop_etcd_member": 1.0,
     "quorum_loss": 1.0,
 }

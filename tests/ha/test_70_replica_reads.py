@@ -45,8 +45,12 @@ def read_by_odoo(host: Host) -> int:
 def test_everybody_sees_what_he_has_written(lab: Lab, admin: Odoo, play: Player) -> None:
     play("playbooks/site.yml", "--tags", "database,app", variables=ON).expect_success()
     wait_until_fit(lab)
-    roles = {member["Member"]: member["Role"] for member in cluster(lab)}
-    [standby] = [name for name, role in roles.items() if role == "Sync Standby"]
+
+    def synchronous() -> str:
+        return "".join(member["Member"] for member in cluster(lab) if member["Role"] == "Sync Standby")
+
+    # Patroni takes up another synchronous_mode within its loop_wait.
+    standby = wait_for("a standby that commits wait for by name", synchronous, seconds=60)
     [other] = set(MEMBERS) - {standby, leader(lab)}
     assert ask(lab.hosts[leader(lab)], "SHOW synchronous_commit") == "remote_apply"
     rounds(admin, 5)

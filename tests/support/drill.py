@@ -35,19 +35,23 @@ def cluster(lab: Lab) -> list[dict[str, Any]]:
 
 
 def leader(lab: Lab) -> str:
-    """Name of the member that leads."""
-    [found] = [member["Member"] for member in cluster(lab) if member["Role"] == "Leader"]
-    return str(found)
+    """Name of the member that leads; AssertionError while none does, so that it can be waited for."""
+    members = cluster(lab)
+    found = [str(member["Member"]) for member in members if member["Role"] == "Leader"]
+    assert len(found) == 1, members
+    return found[0]
 
 
 def wait_until_fit(lab: Lab, seconds: float = 180) -> None:
-    """Wait until every member is there and follows, one of them synchronously."""
+    """Wait until every member is there, and each that follows may confirm commits: one that came back does so some seconds after it streams."""
 
     def probe() -> bool:
         members = cluster(lab)
         states = sorted((member["Role"] == "Leader", member["State"]) for member in members)
         assert states == [(False, "streaming"), (False, "streaming"), (True, "running")], members
-        assert any(member["Role"] in ("Sync Standby", "Quorum Standby") for member in members), members
+        # Of a quorum both may; where commits wait for one by name, one.
+        roles = sorted(member["Role"] for member in members if member["Role"] != "Leader")
+        assert roles in (["Quorum Standby", "Quorum Standby"], ["Replica", "Sync Standby"]), members
         return True
 
     wait_for("a fit cluster", probe, seconds=seconds, interval=1)
