@@ -39,12 +39,24 @@ options:
     description: More dynamic configuration.
     type: dict
     default: {}
+  acme:
+    description: How sites with the certificate C(acme) get it, as the role's C(traefik_acme).
+    type: dict
+    default: {}
+  secrets:
+    description: What the DNS provider wants kept secret, as the role's C(traefik_acme_secrets).
+    type: dict
+    default: {}
   common:
-    description: C(maximum_body_mb), C(response_timeout) and C(hsts_seconds).
+    description: C(maximum_body_mb), C(response_timeout), C(hsts_seconds) and C(tls_profile).
     type: dict
     required: true
   entry:
-    description: Keys that every made entry gets, such as C(group) and C(reload).
+    description: Keys that every dynamic file's entry gets, such as C(group) and C(reload).
+    type: dict
+    default: {}
+  static:
+    description: Keys that the entries of secrets get.
     type: dict
     default: {}
   others:
@@ -62,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: O(others), then entries with C(dest) below C(config/dynamic), C(content) and C(sensitive).
+  description: O(others), then entries with C(dest) below C(config/dynamic) or C(secrets), C(content) and C(sensitive).
   type: list
   elements: dict
 """
@@ -141,12 +153,15 @@ def traefik_files(
     networks: Sequence[str] = (),
     trusted: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
+    acme: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, Any] | None = None,
     entry: Mapping[str, Any] | None = None,
+    static: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Check everything, then return the entries."""
     try:
-        found = dynamic_files(sites, certificates, extra or {}, networks, common, trusted)
+        found = dynamic_files(sites, certificates, extra or {}, networks, common, trusted, acme, secrets)
         problems = certificate_problems(sites, certificates)
         if problems:
             raise SiteError("\n".join(problems))
@@ -161,7 +176,10 @@ def traefik_files(
         }
         for name, configuration in found.items()
     ]
-    return [*map(dict, others), *made]
+    kept = [
+        {**(static or {}), "dest": f"secrets/{name}", "content": str(value), "sensitive": True} for name, value in (secrets or {}).items()
+    ]
+    return [*map(dict, others), *kept, *made]
 
 
 class FilterModule:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from . import _authority, _odoo_tables, _sizing, _validate
 from ._compose_certificates import as_text
-from ._traefik import class_problems
+from ._traefik import ACME, acme_problems, class_problems
 from ._validate import Problem
 from ._wiring import voters
 
@@ -109,6 +109,7 @@ def examine(
             problems.append(Problem((name,), "connection", host.failure, "an answer", UNREACHABLE_REMEDY.format(host=name)))
     problems.extend(_check_clocks(hosts, rules, notes))
     problems.extend(_check_replica_reads(hosts, tiers))
+    problems.extend(_check_acme(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
         machines,
@@ -134,6 +135,21 @@ def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) 
         for name in names or []:
             if name not in hosts:
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
+
+
+def _check_acme(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """The ACME server asks any one of the edges for the file that another one has."""
+    edges = [name for name in tiers.get("edge") or [] if name in hosts]
+    for name in edges if len(edges) > 1 else []:
+        acme = hosts[name].variables.get("traefik_acme")
+        if isinstance(acme, Mapping) and acme and not acme.get("dns_provider"):
+            yield Problem(
+                (name,),
+                "traefik_acme.dns_provider",
+                f"nothing with {len(edges)} edges ({', '.join(edges)})",
+                "a DNS provider, because certificates can be proven by HTTP with one edge only",
+                "traefik_acme: {dns_provider: …}, see docs/tls.md",
+            )
 
 
 def _check_replica_reads(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -165,6 +181,14 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
     return {name: "" if name in founded or not founded else founded[0] for name in members}
 
 
+def _certificates(host: Host) -> list[str] | None:
+    """Return the names that an instance's certificate may have, nothing where that cannot be known."""
+    given = host.variables.get("traefik_certificates")
+    if "traefik_certificates" in host.unrenderable:
+        return None
+    return [*(given if isinstance(given, Mapping) else []), *([ACME] if host.variables.get("traefik_acme") else [])]
+
+
 def _check_classes(name: str, instances: Any) -> Iterator[Problem]:
     """Check what instances say of their route classes."""
     for instance, entry in _well_formed(instances).items():
@@ -189,14 +213,18 @@ def _check_variables(
     variables = host.variables
     for variable, reason in host.unrenderable.items():
         yield Problem((name,), variable, f"no value: {reason}", "a value", f"correct {variable}")
-    certificates = variables.get("traefik_certificates")
     yield from _validate.check_instances(
         name,
         variables.get("odoo_instances") or {},
-        None if "traefik_certificates" in host.unrenderable else list(certificates) if isinstance(certificates, Mapping) else [],
+        _certificates(host),
         require_digests=rules.require_image_digests,
     )
     yield from _check_classes(name, variables.get("odoo_instances"))
+    acme, acme_secrets = variables.get("traefik_acme"), variables.get("traefik_acme_secrets")
+    for variable, found, expected in acme_problems(
+        acme if isinstance(acme, Mapping) else {}, acme_secrets if isinstance(acme_secrets, Mapping) else {}
+    ):
+        yield Problem((name,), variable, found, expected, f"correct {variable}")
     if not variables.get("odoo_instances") and "odoo_instances" not in host.unrenderable:
         yield Problem(
             (name,), "odoo_instances", "nothing", "at least one instance", "odoo_instances: {main: {domains: […], database: main}}"

@@ -86,6 +86,15 @@ _PATH = re.compile(r"/?[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?")
 LIMITS = (*SHARE, "login_per_minute")
 """Keys of a site's ``limits``."""
 
+ACME = "acme"
+"""The certificate of a site that Traefik gets from an ACME server itself, and the name of the resolver that does."""
+# Of lego, Traefik's ACME library. Each variable can also be given as NAME_FILE, the file that holds it.
+_DNS_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+_DNS_SECRET = re.compile(r"(?:TOKEN|SECRET|PASSWORD|KEY)$")
+_DNS_PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]*")
+TLS_PROFILES = {"intermediate": "VersionTLS12", "modern": "VersionTLS13"}
+"""Oldest version of TLS by the name of Mozilla's profile."""
+
 
 class SiteError(ValueError):
     """Sites or certificates cannot be served. The message lists every problem, one a line; no key appears in it."""
@@ -94,18 +103,27 @@ class SiteError(ValueError):
 # --- checking -----------------------------------------------------------------------------------------------------------
 
 
-def check(sites: Sequence[Mapping[str, Any]], certificates: Mapping[str, Any], networks: Sequence[str]) -> None:
+def check(
+    sites: Sequence[Mapping[str, Any]],
+    certificates: Mapping[str, Any],
+    networks: Sequence[str],
+    acme: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, Any] | None = None,
+) -> None:
     """Find everything that Traefik would refuse, or accept and not do.
 
     Args:
         sites: As ``traefik_sites``.
         certificates: As ``traefik_certificates``.
         networks: Networks that may reach the closed paths.
+        acme: As ``traefik_acme``.
+        secrets: As ``traefik_acme_secrets``.
 
     Raises:
         SiteError: With all problems.
     """
     problems = [*_network_problems(networks)]
+    problems.extend(f"{key} is {found}, must be {expected}" for key, found, expected in acme_problems(acme or {}, secrets or {}))
     taken: dict[str, dict[str, str]] = {"name": {}, "domain": {}}
     for index, site in enumerate(sites):
         where = f"traefik_sites[{index}]"
@@ -120,10 +138,7 @@ def check(sites: Sequence[Mapping[str, Any]], certificates: Mapping[str, Any], n
         problems.extend(_domain_problems(site.get("domains"), where, taken["domain"]))
         problems.extend(_server_problems(site, where))
         problems.extend(f"{where}.{key} is {found}, must be {expected}" for key, found, expected in class_problems(site))
-        certificate = site.get("certificate")
-        if certificate not in certificates:
-            known = ", ".join(sorted(certificates)) or "none is given"
-            problems.append(f"{where}.certificate is {certificate!r}, must be a name of traefik_certificates ({known})")
+        problems.extend(_choice_problems(site, where, certificates, bool(acme)))
     for name, entry in certificates.items():
         problems.extend(_certificate_problems(name, entry))
     if problems:
@@ -187,8 +202,47 @@ def _is_count(value: Any, lowest: int) -> bool:
     return not isinstance(value, bool) and str(value).isdecimal() and int(value) >= lowest
 
 
+def _choice_problems(site: Mapping[str, Any], where: str, certificates: Mapping[str, Any], acme: bool) -> Iterable[str]:
+    certificate = site.get("certificate")
+    if certificate == ACME:
+        if not acme:
+            yield f"{where}.certificate is {ACME}, and traefik_acme is empty: it must have the key email"
+        domains = site.get("domains")
+        for domain in domains if isinstance(domains, (list, tuple)) else ():
+            if re.fullmatch(r"[0-9.]+", str(domain)):
+                yield f"{where}.domains: {domain} is an address, for which there is no certificate by ACME"
+    elif certificate not in certificates:
+        known = ", ".join([*sorted(certificates), *([ACME] if acme else [])]) or "none is given"
+        yield f"{where}.certificate is {certificate!r}, must be a name of traefik_certificates ({known})"
+
+
+def acme_problems(acme: Mapping[str, Any], secrets: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """Return what is wrong with ``traefik_acme`` and ``traefik_acme_secrets``: variable, what was found, what is expected. Shows no secret."""
+    if acme and not re.fullmatch(r"[^@\s]+@[^@\s]+", str(acme.get("email", ""))):
+        yield "traefik_acme.email", repr(acme.get("email", "")), "the address to which the ACME server writes"
+    if not re.fullmatch(r"https://\S+", str(acme.get("directory", "https://x"))):
+        yield "traefik_acme.directory", repr(acme["directory"]), "the https:// URL of an ACME server's directory"
+    if acme.get("authority_certificate") and "-----BEGIN CERTIFICATE-----" not in str(acme["authority_certificate"]):
+        yield "traefik_acme.authority_certificate", "no certificate", "PEM text"
+    provider = str(acme.get("dns_provider") or "")
+    if provider and not _DNS_PROVIDER.fullmatch(provider):
+        yield "traefik_acme.dns_provider", repr(provider), "the code of one of lego's DNS providers, such as rfc2136 or ovh"
+    settings = acme.get("dns_settings") or {}
+    for variable, names in (("traefik_acme.dns_settings", settings), ("traefik_acme_secrets", secrets)):
+        if names and not provider:
+            yield variable, f"given ({', '.join(map(str, names))}) without a provider", "empty, or traefik_acme.dns_provider set"
+        for name in names:
+            if not _DNS_VARIABLE.fullmatch(str(name)):
+                yield variable, f"a variable named {name!r}", "variables of the DNS provider as lego names them, such as RFC2136_NAMESERVER"
+    for name in settings:
+        if _DNS_SECRET.search(str(name)):
+            yield f"traefik_acme.dns_settings.{name}", "in the environment of the container", "in traefik_acme_secrets, encrypted"
+
+
 def _certificate_problems(name: str, entry: Any) -> Iterable[str]:
     where = f"traefik_certificates.{name}"
+    if name == ACME:
+        yield f"{where} must have another name: {ACME} means the certificate that Traefik gets itself"
     if not CERTIFICATE_NAME.fullmatch(str(name)):
         yield f"{where} must be {CERTIFICATE_RULE}"
     if not isinstance(entry, Mapping) or set(entry) != {"certificate", "key"}:
@@ -276,6 +330,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         limit = [f"{name}-{kind}"] if kind in limiting else []
         return middlewares.get(kind) or ["headers", *limit, "compress", "buffering"]
 
+    # One router asks for the certificate, which then serves all of them.
+    asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}
     return {
         "http": {
             "routers": {
@@ -285,6 +341,7 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
                     "priority": PRIORITY[kind],
                     "middlewares": chain(kind),
                     "service": services.get(kind, f"{name}-web"),
+                    **asks.get(kind, {}),
                 }
                 for kind, rule in rules.items()
             },
@@ -292,6 +349,12 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
             "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "batch", "websocket") if site.get(kind)},
         }
     }
+
+
+def _acme_names(site: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names of a site's one certificate as Traefik wants them."""
+    first, *others = map(str, site["domains"])
+    return {"main": first, **({"sans": others} if others else {})}
 
 
 def _service(servers: Iterable[str]) -> dict[str, Any]:
@@ -310,7 +373,9 @@ def _service(servers: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def common_configuration(maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str]) -> dict[str, Any]:
+def common_configuration(
+    maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str], tls_profile: str = "intermediate"
+) -> dict[str, Any]:
     """Return what all sites share.
 
     Args:
@@ -318,6 +383,7 @@ def common_configuration(maximum_body_mb: int, response_timeout: int, hsts_secon
         response_timeout: Seconds that Odoo may take until its answer begins.
         hsts_seconds: How long browsers shall insist on HTTPS; 0 sends no such header.
         networks: Networks that may reach the closed paths; empty means nobody.
+        tls_profile: One of ``TLS_PROFILES``.
     """
     headers: dict[str, Any] = {
         "customRequestHeaders": {
@@ -359,19 +425,20 @@ def common_configuration(maximum_body_mb: int, response_timeout: int, hsts_secon
                 }
             },
         },
-        "tls": {"options": {"default": {"minVersion": "VersionTLS12", "cipherSuites": list(CIPHERS)}}},
+        "tls": {"options": {"default": {"minVersion": TLS_PROFILES[tls_profile], "cipherSuites": list(CIPHERS)}}},
     }
 
 
 def certificate_configuration(sites: Sequence[Mapping[str, Any]], certificates: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the certificates. The first site's also answers clients that name no host, as those that use an address do."""
+    """Return the certificates. The first given one of a site also answers clients that name no host, as those that use an address do."""
     pairs = {
         name: {"certFile": str(entry["certificate"]).strip() + "\n", "keyFile": str(entry["key"]).strip() + "\n"}
         for name, entry in sorted(certificates.items())
     }
     tls: dict[str, Any] = {"certificates": list(pairs.values())}
-    if sites:
-        tls["stores"] = {"default": {"defaultCertificate": pairs[sites[0]["certificate"]]}}
+    given = [pairs[site["certificate"]] for site in sites if site["certificate"] != ACME]
+    if given:
+        tls["stores"] = {"default": {"defaultCertificate": given[0]}}
     return {"tls": tls}
 
 
@@ -403,6 +470,8 @@ def dynamic_files(
     networks: Sequence[str],
     common: Mapping[str, Any],
     trusted: Sequence[str] = (),
+    acme: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the content of every dynamic file by its name without suffix.
 
@@ -413,11 +482,13 @@ def dynamic_files(
         networks: Networks that may reach the closed paths.
         common: The other arguments of ``common_configuration``.
         trusted: Balancers in front, as ``traefik_trusted_ips``.
+        acme: As ``traefik_acme``.
+        secrets: As ``traefik_acme_secrets``; only their names are looked at.
 
     Raises:
         SiteError: With every problem of all of them.
     """
-    check(sites, certificates, networks)
+    check(sites, certificates, networks, acme, secrets)
     unknown = sorted(str(section) for section in extra if section not in _SECTIONS)
     if unknown:
         raise SiteError(f"traefik_extra_dynamic: {', '.join(unknown)} must be one of {', '.join(_SECTIONS)}")

@@ -105,6 +105,18 @@ INPUTS = {
         "traefik_trusted_ips": ["10.0.0.9"],
         "traefik_extra_settings": {"log": {"level": "WARN"}},
     },
+    "traefik-acme": {
+        "traefik_image": "sha256:1d",
+        "traefik_publish_address": "10.0.0.5",
+        "traefik_acme": {
+            "email": "ops@example.com",
+            "directory": "https://10.0.0.7:14000/dir",
+            "authority_certificate": AUTHORITY["certificate"],
+            "dns_provider": "rfc2136",
+            "dns_settings": {"RFC2136_NAMESERVER": "10.0.0.53:53"},
+        },
+        "traefik_acme_secrets": {"RFC2136_TSIG_SECRET": AWKWARD},
+    },
 }
 
 

@@ -364,6 +364,21 @@ def test_reads_from_a_standby_are_planned_and_the_same_for_all() -> None:
     assert "odoo_replica_reads" in subjects(examine(mixed, tiers))
 
 
+def test_a_certificate_by_acme_needs_to_know_how() -> None:
+    instances = {"main": {**VARIABLES["odoo_instances"]["main"], "certificate": "acme"}}
+    assert subjects(examine({"vm1": host({"odoo_instances": instances})})) == ["odoo_instances.main.certificate"]
+    acme = {"email": "ops@example.com"}
+    assert examine({"vm1": host({"odoo_instances": instances, "traefik_acme": acme})}).problems == []
+    assert subjects(examine({"vm1": host({"odoo_instances": instances, "traefik_acme": {"email": ""}})})) == ["traefik_acme.email"]
+    names = ("vm1", "vm2")
+    tiers = {**TIERS, **{tier: list(names) for tier in ("edge", "app", "cache")}}
+    found = examine({name: host({"odoo_instances": instances, "traefik_acme": acme}) for name in names}, tiers)
+    assert "traefik_acme.dns_provider" in subjects(found)
+    by_dns = {**acme, "dns_provider": "ovh"}
+    found = examine({name: host({"odoo_instances": instances, "traefik_acme": by_dns}) for name in names}, tiers)
+    assert "traefik_acme.dns_provider" not in subjects(found)
+
+
 def test_an_analyst_is_planned_and_needs_a_password() -> None:
     instances = {"main": {**VARIABLES["odoo_instances"]["main"], "analyst": {"connections": 7}}}
     assert subjects(examine({"vm1": host({"odoo_instances": instances})})) == ["odoo_instance_secrets.main.analyst_password"]

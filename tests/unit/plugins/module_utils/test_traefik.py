@@ -233,6 +233,51 @@ def test_the_first_sites_certificate_is_the_default() -> None:
     assert len(tls["certificates"]) == 2
 
 
+MAIL = {"email": "ops@example.com"}
+
+
+def test_a_site_can_have_its_certificate_from_an_acme_server() -> None:
+    site = {**SITE, "domains": ["odoo.example.com", "www.example.com"], "certificate": "acme"}
+    found = files(site, {**SITE, "name": "other", "domains": ["b.example"]}, acme=MAIL)
+    asking = {name: router["tls"] for name, router in found["site-main"]["http"]["routers"].items() if "tls" in router}
+    assert asking == {"main-web": {"certResolver": "acme", "domains": [{"main": "odoo.example.com", "sans": ["www.example.com"]}]}}
+    assert found["certificates"]["tls"]["stores"]["default"]["defaultCertificate"]["certFile"] == PEM["certificate"] + "\n"
+    assert "stores" not in files(site, acme=MAIL)["certificates"]["tls"]
+
+
+def test_the_modern_profile_speaks_tls_1_3_alone() -> None:
+    assert files()["common"]["tls"]["options"]["default"]["minVersion"] == "VersionTLS12"
+    assert files(common={**COMMON, "tls_profile": "modern"})["common"]["tls"]["options"]["default"]["minVersion"] == "VersionTLS13"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"acme": {}}, "traefik_acme is empty: it must have the key email"),
+        ({"acme": {"email": "ops"}}, "traefik_acme.email is 'ops'"),
+        ({"acme": {**MAIL, "directory": "http://ca"}}, "traefik_acme.directory is 'http://ca', must be the https://"),
+        ({"acme": {**MAIL, "authority_certificate": "file.crt"}}, "authority_certificate is no certificate"),
+        ({"acme": {**MAIL, "dns_provider": "Route 53"}}, "dns_provider is 'Route 53'"),
+        ({"acme": MAIL, "secrets": {"OVH_SECRET": "hidden"}}, r"traefik_acme_secrets is given \(OVH_SECRET\) without a provider"),
+        ({"acme": {**MAIL, "dns_provider": "ovh"}, "secrets": {"token": "hidden"}}, "a variable named 'token'"),
+        (
+            {"acme": {**MAIL, "dns_provider": "ovh", "dns_settings": {"OVH_CONSUMER_KEY": "hidden"}}},
+            "dns_settings.OVH_CONSUMER_KEY is in the environment",
+        ),
+        ({"acme": MAIL, "certificates": {"acme": PEM}}, "traefik_certificates.acme must have another name"),
+    ],
+)
+def test_bad_acme_is_refused_without_showing_secrets(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(traefik.SiteError, match=message) as caught:
+        files({**SITE, "domains": ["odoo.example.com"], "certificate": "acme"}, **change)
+    assert "hidden" not in str(caught.value)
+
+
+def test_an_address_gets_no_certificate_by_acme() -> None:
+    with pytest.raises(traefik.SiteError, match=r"203.0.113.10 is an address, for which there is no certificate by ACME"):
+        files({**SITE, "certificate": "acme"}, acme=MAIL)
+
+
 def test_each_file_proves_its_content() -> None:
     before, after = files(), files({**SITE, "web": ["http://10.0.0.2:8069"]})
 
