@@ -189,6 +189,12 @@ def _certificates(host: Host) -> list[str] | None:
     return [*(given if isinstance(given, Mapping) else []), *([ACME] if host.variables.get("traefik_acme") else [])]
 
 
+def _check_acme_settings(name: str, variables: Mapping[str, Any]) -> Iterator[Problem]:
+    given = [variables.get(variable) for variable in ("traefik_acme", "traefik_acme_secrets")]
+    for variable, found, expected in acme_problems(*(value if isinstance(value, Mapping) else {} for value in given)):
+        yield Problem((name,), variable, found, expected, f"correct {variable}")
+
+
 def _check_classes(name: str, instances: Any) -> Iterator[Problem]:
     """Check what instances say of their route classes."""
     for instance, entry in _well_formed(instances).items():
@@ -220,11 +226,7 @@ def _check_variables(
         require_digests=rules.require_image_digests,
     )
     yield from _check_classes(name, variables.get("odoo_instances"))
-    acme, acme_secrets = variables.get("traefik_acme"), variables.get("traefik_acme_secrets")
-    for variable, found, expected in acme_problems(
-        acme if isinstance(acme, Mapping) else {}, acme_secrets if isinstance(acme_secrets, Mapping) else {}
-    ):
-        yield Problem((name,), variable, found, expected, f"correct {variable}")
+    yield from _check_acme_settings(name, variables)
     if not variables.get("odoo_instances") and "odoo_instances" not in host.unrenderable:
         yield Problem(
             (name,), "odoo_instances", "nothing", "at least one instance", "odoo_instances: {main: {domains: […], database: main}}"

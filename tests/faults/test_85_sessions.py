@@ -1,15 +1,16 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions in Redis: the whole contract of Odoo's store, and nobody is logged out when Redis restarts."""
+"""Sessions in Redis: the whole contract of Odoo's store, and nobody is logged out when Redis restarts. And the log as JSON, from the same run."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.odoo import Odoo, Watch
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ verdict("a deleted one is gone", store.get(session.sid).sid != session.sid)
 
 @pytest.fixture(scope="module")
 def redis_sessions(play: Player, host: Host) -> str:
-    """The site with its sessions in Redis. The next converging run without the variable puts them back into files."""
-    play("playbooks/site.yml", variables={"odoo_sessions": "redis"}).expect_success()
+    """The site with its sessions in Redis. The next converging run without the variables puts them back into files."""
+    play("playbooks/site.yml", variables={"odoo_sessions": "redis", "odoo_log_format": "json"}).expect_success()
     host.wait_until_healthy(seconds=120)
     return host.container("odoo-main/web").id
 
@@ -123,6 +124,22 @@ def test_without_redis_requests_fail_and_nobody_is_logged_out(clerk: Odoo, host:
         host.run(f"docker start {redis}", timeout=60)
     host.wait_until_healthy(seconds=60, names=["redis/redis"])
     assert clerk.request("/odoo").status == 200
+
+
+def test_a_request_has_the_same_id_in_its_answer_and_in_both_logs(clerk: Odoo, host: Host, redis_sessions: str) -> None:
+    identifier = clerk.request("/odoo?secret=x", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
+    assert identifier != "mine"
+
+    def found(container: str, field: str) -> dict[str, Any]:
+        lines = host.run(f"docker logs --since 60s {container} 2>&1 | grep -F {identifier} || true").splitlines()
+        return next((entry for entry in map(json.loads, lines) if entry.get(field) == identifier), {})
+
+    served = wait_for("Odoo's line", lambda: found(redis_sessions, "request"), seconds=10)
+    assert served["logger"] == "werkzeug"
+    assert served["user"] == 2
+    assert served["queries"] > 0
+    passed = wait_for("Traefik's line", lambda: found(host.container("traefik/traefik").id, "downstream_X-Request-Id"), seconds=10)
+    assert passed["RequestPath"] == "/odoo"
 
 
 def test_a_revoked_device_has_to_log_in_again(

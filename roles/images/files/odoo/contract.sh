@@ -26,9 +26,9 @@ count = sum(1 for path in paths for _ in path.glob("*/__manifest__.py"))
 for module in ("base", "web", "stock", "sale_management", "account"):
     if not any((path / module / "__manifest__.py").exists() for path in paths):
         raise SystemExit(f"module {module} is not in {paths}")
-from odoo.addons.berth_runtime import repeat, sessions
+from odoo.addons.berth_runtime import logs, repeat, sessions
 
-if problems := [*repeat.unexpected(), *sessions.unexpected()]:
+if problems := [*logs.unexpected(), *repeat.unexpected(), *sessions.unexpected()]:
     raise SystemExit(f"the add-on berth_runtime does not fit this Odoo: {'; '.join(problems)}")
 print("addons_path=" + ",".join(map(str, paths)))
 print(f"modules={count}")

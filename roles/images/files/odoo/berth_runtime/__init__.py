@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 
-from . import repeat, sessions
+from . import logs, repeat, sessions
 
 
 def post_load() -> None:
     """Put the pieces in place. Odoo calls this once, before it serves anything."""
+    logs.post_load(numbered=os.environ.get("BERTH_REQUEST_IDS") == "1", as_json=os.environ.get("BERTH_LOG") == "json")
     if file := os.environ.get("BERTH_SESSIONS"):
         sessions.post_load(file)
     if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
