@@ -8,7 +8,6 @@ Written for Odoo 19.0; what it relies on is checked when it is loaded.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import secrets
 import threading
@@ -18,26 +17,19 @@ from typing import Any
 from odoo import http, netsvc
 from werkzeug.wsgi import ClosingIterator
 
-from . import record
+from . import fits, record
 
 HEADER = "X-Request-Id"
 
-EXPECTED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+EXPECTED: fits.Expected = {
     "odoo.http.Application.__call__": (http.Application.__call__, "(self, environ, start_response)", ("current_thread.query_count = 0",)),
     "odoo.netsvc.PerfFilter.filter": (netsvc.PerfFilter.filter, "(self, record)", ("record.perf_info = '%s %s %s'",)),
 }
-"""Function, its arguments, and pieces of its source without which the reasoning here does not hold."""
 
 
 def unexpected() -> list[str]:
     """Return what is not as in the Odoo that this was written for, in words."""
-    found = []
-    for name, (function, arguments, pieces) in EXPECTED.items():
-        if (signature := str(inspect.signature(function))) != arguments:
-            found.append(f"{name} takes {signature}, expected {arguments}")
-        source = inspect.getsource(function)
-        found += [f"{name} does not contain {piece!r}" for piece in pieces if piece not in source]
-    return found
+    return fits.differences(EXPECTED)
 
 
 def number_requests() -> None:

@@ -15,7 +15,6 @@ Written for Odoo 19.0. It wraps four functions and relies on some more; what it 
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import logging
 import threading
@@ -30,7 +29,7 @@ from odoo.tools import config
 from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 from werkzeug.exceptions import default_exceptions
 
-from . import lost
+from . import fits, lost
 
 _logger = logging.getLogger(__name__)
 
@@ -38,8 +37,7 @@ SERVICE_UNAVAILABLE = 503
 CONNECTION = sql_db.PsycoConnection
 _UNREADABLE = "The database was lost and nothing was saved. Please do it again."
 
-# Function, its arguments, and pieces of its source without which the reasoning here does not hold.
-EXPECTED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+EXPECTED: fits.Expected = {
     "odoo.http.Request._serve_db": (
         http.Request._serve_db,
         "(self)",
@@ -90,11 +88,7 @@ def unexpected() -> list[str]:
     found = []
     if release.version_info[:2] != (19, 0):
         found.append(f"this is Odoo {release.version}, and the add-on was written for 19.0")
-    for name, (function, arguments, pieces) in EXPECTED.items():
-        if (signature := str(inspect.signature(function)).replace("'", "")) != arguments:
-            found.append(f"{name} takes {signature}, expected {arguments}")
-        source = inspect.getsource(function)
-        found += [f"{name} does not contain {piece!r}" for piece in pieces if piece not in source]
+    found += fits.differences(EXPECTED)
     if {"commit", "rollback"} & set(vars(CONNECTION)):
         found.append("odoo.sql_db.PsycoConnection has a commit or rollback of its own")
     return found

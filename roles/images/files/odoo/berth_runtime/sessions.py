@@ -26,6 +26,8 @@ from odoo.tools._vendor import sessions
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from . import fits
+
 _logger = logging.getLogger(__name__)
 
 ANONYMOUS_LIFETIME = 3600
@@ -37,7 +39,7 @@ TIMEOUT = 0.5
 RETRIES = 14
 """How often a command is repeated when Redis is away, with pauses up to half a second: some six seconds, a restart's. Then the request fails."""
 
-EXPECTED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+EXPECTED: fits.Expected = {
     "odoo.http.FilesystemSessionStore.rotate": (
         http.FilesystemSessionStore.rotate,
         "(self, session, env, soft=False)",
@@ -61,7 +63,6 @@ EXPECTED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "odoo.http.FilesystemSessionStore.vacuum": (http.FilesystemSessionStore.vacuum, "(self, max_lifetime=604800)", ()),
     "odoo.http.Session.__init__": (http.Session.__init__, "(self, data, sid, new=False)", ("self.is_new = new",)),
 }
-"""Function, its arguments, and pieces of its source without which the reasoning here does not hold."""
 
 
 COOKIE_SETTERS = (http.FutureResponse, http._Response)
@@ -175,12 +176,7 @@ def connect(settings: dict[str, Any]) -> redis.Redis:
 
 def unexpected() -> list[str]:
     """Return what is not as in the Odoo that this was written for, in words."""
-    found = []
-    for name, (function, arguments, pieces) in EXPECTED.items():
-        if (signature := str(inspect.signature(function, follow_wrapped=False))) != arguments:
-            found.append(f"{name} takes {signature}, expected {arguments}")
-        source = inspect.getsource(function)
-        found += [f"{name} does not contain {piece!r}" for piece in pieces if piece not in source]
+    found = fits.differences(EXPECTED)
     for kind in COOKIE_SETTERS:
         if missing := {"key", "secure", "samesite"} - set(inspect.signature(kind.set_cookie, follow_wrapped=False).parameters):
             found.append(f"{kind.__name__}.set_cookie does not take {', '.join(sorted(missing))}")
