@@ -15,7 +15,10 @@ description:
     does not hold what it should is not named, archived or used.
   - Labels each image with its version and the hash of its inputs, which are the Dockerfile and the files beside it, the build
     arguments, the id of the base image and O(refresh). With the same inputs nothing is built again.
-  - With O(archive_dir) it writes one archive an image and C(manifest.json) there, for M(berth.odoo.images).
+  - After it has built something it removes images of its own that newer ones of the same name have replaced. The newest three of a name,
+    those of the last seven days, what they are built on, and those that a container has, also a stopped one, stay.
+  - With O(archive_dir) it writes one archive an image and C(manifest.json) there, for M(berth.odoo.images), and beside each archive a
+    bill of materials in CycloneDX's JSON, with Debian's packages, Python's and Odoo's modules.
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
   check_mode:
@@ -65,6 +68,14 @@ options:
     description: The build contexts, packed. Set by the action plugin.
     type: str
     default: ''
+  addons:
+    description:
+      - Odoo modules and Python packages by image. Such an image is laid on the image C(odoo), is checked as that is, and may have any
+        name that no Dockerfile has, or C(odoo).
+      - C(addons) is a list of directories and archives of modules on the controller, C(requirements) a file there with packages pinned by
+        version and hash.
+    type: dict
+    default: {}
   known:
     description: Inputs' hash of each archive that is there. Set by the action plugin.
     type: dict
@@ -75,6 +86,16 @@ options:
 """
 
 EXAMPLES = r"""
+- name: Lay a site's own modules and a package of OCA on the image of Odoo
+  berth.odoo.images_build:
+    names: [odoo]
+    contexts_dir: "{{ role_path }}/files"
+    base_image: debian:trixie-slim
+    addons:
+      odoo:
+        addons: [/srv/acme/addons]
+        requirements: /srv/acme/requirements.txt
+
 - name: Build the images on the machine that runs Ansible
   berth.odoo.images_build:
     names: [odoo, postgresql]
@@ -100,6 +121,8 @@ images:
     reference: {type: str, description: Name and tag.}
     version: {type: str, description: Version of the software.}
     inputs: {type: str, description: Hash of the inputs.}
+    revision: {type: str, description: Git revision of the modules in O(addons), C(-dirty) at its end when files differ from it.}
+    sbom: {type: str, description: The bill of materials, a file in O(archive_dir).}
     contract: {type: dict, description: What the contract check found.}
     seconds: {type: float, description: Time for building and archiving.}
 """
@@ -115,11 +138,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _image_build, _images
-from ..module_utils._image_archive import ArchiveError
+from ..module_utils._image_archive import ArchiveError, file_digest
 
 # Measured for all six images: layers, and docker save's own copy of the largest while it is archived; then the archives.
 NEEDED_BY_IMAGES = 6 << 30
 NEEDED_BY_ARCHIVES = 1 << 30
+# The name that CycloneDX gives to its files.
+SBOM = ".cdx.json"
 
 
 def access_args(given: dict[str, str]) -> dict[str, str]:
@@ -140,20 +165,41 @@ def plan(params: dict[str, Any], *, may_pull: bool) -> list[_image_build.Build]:
     """Return what each image is built from. Raises BuildError."""
     files = _image_build.unpack_files(params["files"])
     given = {key: str(value) for key, value in params["build_args"].items()}
-    contexts = {name: _image_build.context_of(name, files) for name in params["names"]}
+    contexts = {name: _image_build.context_of(_image_build.ADDONS if name in params["addons"] else name, files) for name in params["names"]}
     # An argument belongs to one image or another: also to one that is not built today.
     everything = (content for path, (_mode, content) in files.items() if path.endswith("/Dockerfile"))
     _image_build.check_args(given, set().union(*map(_image_build.declared_args, everything)))
     base_id = _image_build.base_image_id(params["base_image"], may_pull=may_pull) or ""
     args = access_args(given)
-    builds = []
-    for name, context in contexts.items():
-        declared = _image_build.declared_args(context[f"{name}/Dockerfile"][1])
+
+    def own_args(dockerfile: tuple[int, bytes]) -> dict[str, str]:
+        declared = _image_build.declared_args(dockerfile[1])
         # Docker knows the proxies without a declaration.
-        own = {key: value for key, value in args.items() if key in declared or key.upper().endswith("_PROXY")}
+        return {key: value for key, value in args.items() if key in declared or key.upper().endswith("_PROXY")}
+
+    def plain(name: str, context: dict[str, tuple[int, bytes]]) -> _image_build.Build:
+        own = own_args(context[f"{name}/Dockerfile"])
         inputs = _images.inputs_hash(context, base_id, own, params["refresh"])
-        builds.append(_image_build.Build(name, context, own, params["base_image"], base_id, inputs))
-    return builds
+        return _image_build.Build(name, context, own, params["base_image"], base_id, inputs)
+
+    def with_addons(name: str, given: dict[str, Any]) -> _image_build.Build:
+        on = plain(_image_build.ODOO, _image_build.context_of(_image_build.ODOO, files))
+        context = {
+            **{path: value for path, value in on.files.items() if "/contract." in path},
+            **_image_build.context_of(_image_build.ADDONS, files),
+            f"{_image_build.ADDONS}/requirements.txt": (0o644, given["requirements"].encode()),
+            f"{_image_build.ADDONS}/modules.txt": (0o644, "".join(f"{module}\n" for module in sorted(given["modules"])).encode()),
+        }
+        own = own_args(context[f"{_image_build.ADDONS}/Dockerfile"])
+        # Not the id of the image below: another build host, which has it to build first, would call the same modules something else.
+        content = {**context, _image_build.MODULES_TAR: (0o644, given["sha256"].encode())}
+        inputs = _images.inputs_hash(content, on.inputs, own, "")
+        return _image_build.Build(name, context, own, on.base, base_id, inputs, on, given["path"], given["revision"])
+
+    return [
+        with_addons(name, params["addons"][name]) if name in params["addons"] else plain(name, context)
+        for name, context in contexts.items()
+    ]
 
 
 def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
@@ -164,6 +210,10 @@ def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
         archive = Path(save_dir, f"{build.name}.tar")
         entry = _image_build.entry(build, reference, facts, _image_build.save(reference, archive), archive)
         entry["path"] = str(archive)
+        bill = Path(save_dir, f"{build.name}{SBOM}")
+        bill.write_text(_image_build.bill_of_materials(reference), encoding="utf-8")
+        entry["sbom"] = entry["file"].removesuffix(".tar") + SBOM
+        entry["sbom_path"], entry["sbom_sha256"] = str(bill), file_digest(bill)
     else:
         entry = {
             "id": _image_build.inspect(reference)[0],
@@ -183,7 +233,7 @@ def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
 def predict(build: _image_build.Build) -> dict[str, Any]:
     """Say what :func:`make` would do."""
     image_id = _image_build.built(build) if build.base_id else None
-    reference = _image_build.reference_of(image_id, build.name) if image_id else None
+    reference = _image_build.reference_of(image_id, build) if image_id else None
     coming = f"{_image_build.REPOSITORY}/{build.name}:build-{build.inputs[:12]}"
     return {"id": image_id or "", "reference": reference or coming, "inputs": build.inputs, "action": "unchanged" if reference else "built"}
 
@@ -218,6 +268,7 @@ def main() -> None:
             "temp_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the directory for temporary files that are on disk
             "parallel": {"type": "int", "default": 2},
             "files": {"type": "str", "default": ""},
+            "addons": {"type": "dict", "default": {}},
             "known": {"type": "dict", "default": {}},
             "save_dir": {"type": "path"},
         },
@@ -245,11 +296,17 @@ def main() -> None:
                 due.append(build)
         if due and module.check_mode:
             images.update({build.name: predict(build) for build in due})
+        elif send := [build.name for build in due if build.on and not build.modules and _image_build.built(build) is None]:
+            module.exit_json(changed=False, images=images, references={}, send=send)
         elif due:
             check_disk(save_dir or module.params["temp_dir"], due)
+            # Before those that are laid on it, which would each build it, at the same time.
+            below = {build.on.inputs: build.on for build in due if build.on and _image_build.built(build) is None}
+            run_all(module, list(below.values()), lambda build: {"reference": _image_build.ensure_built(build)[0]})
             images.update(run_all(module, due, lambda build: make(build, save_dir)))
             if any(image["action"] == "built" for image in images.values()):
                 _image_build.remove_fetch_stages()
+                _image_build.remove_superseded()
     except (_image_build.BuildError, _images.ImageError, OSError) as error:
         module.fail_json(msg=str(error))
     changed = any(image["action"] != "unchanged" for image in images.values())
