@@ -65,7 +65,9 @@ options:
     choices: [always, on_create]
     default: always
   parameters:
-    description: System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
+    description:
+      - System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
+      - With C(ir_attachment.location=db) attachments that are in files of this host are copied into the database. The files stay.
     type: dict
     default: {}
   modules:
@@ -162,7 +164,7 @@ from ..module_utils._odoo import (
     password_matches,
     wanted_view,
 )
-from ..module_utils._odoo_inside import table_steps, unknown_entries
+from ..module_utils._odoo_inside import ATTACHMENTS, table_steps, unknown_entries
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
 from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
@@ -183,11 +185,13 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
     ]
     if problems:
         raise OdooError("\n".join(problems))
+    parameters = {str(key): str(value) for key, value in params["parameters"].items()}
     return {
         "language": params["language"],
         "country": country,
         "login": params["admin_login"].strip(),
-        "parameters": {str(key): str(value) for key, value in params["parameters"].items()},
+        "parameters": parameters,
+        "attachments_in_database": parameters.get(ATTACHMENTS[0]) == ATTACHMENTS[1],
         "modules": list(dict.fromkeys(params["modules"])),
         "tables": merge_tables(params["table_parameters"]),
     }
@@ -195,7 +199,13 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
 
 def read_state(project: OdooProject, wanted: dict[str, Any], module: AnsibleModule) -> dict[str, Any] | None:
     """Return the database's state, None when there is nothing to ask yet."""
-    question = {"do": "state", "parameters": list(wanted["parameters"]), "tables": wanted["tables"], "wait": module.params["lock_timeout"]}
+    question = {
+        "do": "state",
+        "parameters": list(wanted["parameters"]),
+        "tables": wanted["tables"],
+        "attachments_in_database": wanted["attachments_in_database"],
+        "wait": module.params["lock_timeout"],
+    }
     try:
         return project.ask(question)
     except Silent:
@@ -236,7 +246,8 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
         # A refusal must not stop anything.
         project.work({**request, "only_check": True}, timeout)
     after, logged = project.work(request, timeout, pause)
-    left = database_changes(wanted, after, password_right=True)
+    # What somebody stored in a file meanwhile is the next run's.
+    left = database_changes(wanted, {**after, "files": 0}, password_right=True)
     if installs:
         left += after_problems(wanted["modules"], True, after)
     if left:
@@ -249,8 +260,13 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
     return after
 
 
-def warn_about_tables(module: AnsibleModule, wanted: dict[str, Any], state: dict[str, Any]) -> None:
-    """Say what of the tables could not be done or means nothing."""
+def warn_about_leftovers(module: AnsibleModule, wanted: dict[str, Any], state: dict[str, Any]) -> None:
+    """Say what of the tables could not be done or means nothing, and which attachments are nowhere to be found."""
+    if state.get("files_elsewhere"):
+        module.warn(
+            f"{state['files_elsewhere']} attachments of {state['database']} are in files that this host does not have: run this where they are, or bring "
+            "them into its data directory"
+        )
     for text in state.get("tables_locked", []):
         module.warn(f"left for the next run: {text}")
     for text in unknown_entries(wanted["tables"], state["tables"]):
@@ -289,7 +305,7 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
         still = table_steps(wanted["tables"], after["tables"])
         if len(still) > len(after.get("tables_locked", [])):
             raise OdooError("PostgreSQL reported success, and this is still to do: " + "; ".join(step.text for step in still))
-    warn_about_tables(module, wanted, after)
+    warn_about_leftovers(module, wanted, after)
     was, now = ({name for name, how in side["modules"].items() if how == "installed"} for side in (state, after))
     return {
         "changed": bool(changes or done),
