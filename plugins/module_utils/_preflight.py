@@ -183,7 +183,10 @@ def _drained(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], note
         notes.extend((name, "was drained and gets requests all the same, because no other app host is left") for name in found)
         return {}
     notes.extend(
-        (name, f"drained since {since}: no edge sends it requests; to undo it: ansible-playbook -i <inventory> berth.odoo.undrain -e target={name}")
+        (
+            name,
+            f"drained since {since}: no edge sends it requests; to undo it: ansible-playbook -i <inventory> berth.odoo.undrain -e target={name}",
+        )
         for name, since in found.items()
     )
     return found

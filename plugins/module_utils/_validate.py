@@ -513,7 +513,9 @@ def _check_instance_values(
         if key in instance and int(instance[key]) < lowest:
             yield Problem((host,), f"{path}.{key}", str(instance[key]), f"{lowest} or more", f"{path}: {{{key}: {lowest}}}")
     if "port" in instance and not 1 <= int(instance["port"]) <= 65536 - _wiring.PORTS:
-        yield Problem((host,), f"{path}.port", str(instance["port"]), f"1 to {65536 - _wiring.PORTS}", f"{path}: {{port: {_wiring.FIRST_PORT}}}")
+        yield Problem(
+            (host,), f"{path}.port", str(instance["port"]), f"1 to {65536 - _wiring.PORTS}", f"{path}: {{port: {_wiring.FIRST_PORT}}}"
+        )
     yield from _check_analyst(host, path, instance.get("analyst") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:

@@ -162,7 +162,9 @@ def wire(
             {"name": login["name"], "password": login["password"]} for login in logins if login["password"] is not None
         ]
         wiring["redis_users"].append({"name": name, "password": secrets[name]["redis_password"], "prefix": name})
-        sizes = {host: part["odoo"][name] for host, part in (plan or {}).items() if host not in drained and name in (part.get("odoo") or {})}
+        sizes = {
+            host: part["odoo"][name] for host, part in (plan or {}).items() if host not in drained and name in (part.get("odoo") or {})
+        }
         addresses = [address for host, address in apps.items() if host in sizes] if apps else [""]
         site: dict[str, Any] = {
             "name": name,
@@ -217,7 +219,7 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
         C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members), C(redis_publish_address), C(odoo_redis),
-        C(odoo_publish_address), C(traefik_apps) and C(drill_addresses). Each host has all of them, and uses those of its tiers.
+        C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps) and C(drill_addresses). Each host has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
     edge, cache = (list(tiers.get(tier) or []) for tier in ("edge", "cache"))
@@ -243,6 +245,7 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
             "haproxy_members": {name: "postgresql" if name == host else addresses[name] for name in database},
             "redis_publish_address": addresses[host] if host in cache and set(app) - {host} else "",
             "odoo_redis": f"{addresses[cache[0]]}:{REDIS_PORT}" if cache and host not in cache else f"redis:{REDIS_PORT}",
+            "odoo_redis_published": bool(cache) and bool(set(app) - {cache[0]}),
             # Edges on other hosts come over the network, one on the same host over Docker's.
             "odoo_publish_address": addresses[host] if host in app and set(edge) - {host} else "",
             "traefik_apps": {name: "" if name == host else addresses[name] for name in app},

@@ -86,6 +86,12 @@ INPUTS = {
         "redis_users": [{"name": "main", "password": AWKWARD, "prefix": "main"}],
         "redis_maxmemory_mb": 128,
     },
+    "redis-apart": {
+        "redis_image": "sha256:1b",
+        "redis_users": [{"name": "main", "password": AWKWARD, "prefix": "main"}],
+        "redis_publish_address": "10.0.0.31",
+        "redis_authority": AUTHORITY,
+    },
     "odoo": {
         "odoo_image": "sha256:1c",
         "odoo_name": "main",
@@ -110,6 +116,7 @@ INPUTS = {
         "odoo_filestore": {"kind": "database"},
         "odoo_sessions": "redis",
         "odoo_redis": "10.0.0.31:6379",
+        "odoo_redis_authority_certificate": AUTHORITY["certificate"],
         "odoo_redis_password": AWKWARD,
     },
     "traefik": {

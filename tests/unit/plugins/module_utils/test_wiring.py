@@ -131,12 +131,14 @@ def test_what_other_hosts_need_is_published_on_the_private_address() -> None:
     assert {name: found[name]["odoo_publish_address"] for name in found} == {"e1": "", "app1": "10.0.0.1", "app2": "10.0.0.2"}
     assert {name: found[name]["redis_publish_address"] for name in found} == {"e1": "10.0.0.9", "app1": "", "app2": ""}
     assert {name: found[name]["odoo_redis"] for name in found} == {"e1": "redis:6379", "app1": "10.0.0.9:6379", "app2": "10.0.0.9:6379"}
+    assert all(found[name]["odoo_redis_published"] for name in found)
     assert found["e1"]["postgresql_client_networks"] == ["10.0.0.1/32", "10.0.0.2/32"]
 
 
 def test_one_host_has_all_tiers_next_door() -> None:
     alone = topology({tier: ["vm1"] for tier in ("edge", "app", "database", "cache")}, {"vm1": "vm1"})["vm1"]
     assert (alone["odoo_publish_address"], alone["redis_publish_address"], alone["odoo_redis"]) == ("", "", "redis:6379")
+    assert alone["odoo_redis_published"] is False
     assert alone["traefik_apps"] == {"vm1": ""}
 
 
