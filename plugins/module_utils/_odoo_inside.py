@@ -41,8 +41,6 @@ SHOWN = 8
 # Kinds of what a table may have beside storage parameters.
 STATISTICS = "statistics"
 INDEX = "index"
-# The system parameter that says where attachments are stored, and its value for the database.
-ATTACHMENTS = ("ir_attachment.location", "db")
 # Attachments that are moved in one transaction.
 MOVED_AT_ONCE = 50
 # How long to wait for a table in each round, in seconds. More than deadlock_timeout (1 s), after which autovacuum gives way to us.

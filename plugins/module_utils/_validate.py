@@ -382,9 +382,6 @@ def check_image(host: str, path: str, value: Any, require_digest: bool) -> Itera
 
 SERVICE_CLASSES = ("production", "staging", "development")
 
-FILESTORES = {"local": False, "database": True}
-"""Kinds of C(filestore), and whether the application hosts share it."""
-
 INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "domains": {"type": "list", "elements": "str", "required": True},
     "database": {"type": "str", "required": True},
@@ -397,7 +394,7 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "admin_login": {"type": "str"},
     "certificate": {"type": "str"},
     "sessions": {"type": "str", "choices": ["files", "redis"]},
-    "filestore": {"type": "dict", "options": {"kind": {"type": "str", "choices": list(FILESTORES)}}},
+    "attachments": {"type": "str", "choices": ["files", "database"]},
     "port": {"type": "int"},
     "legacy_rpc": {"type": "bool"},
     "limits": {"type": "dict"},
@@ -677,17 +674,19 @@ def check_shared(instances: Mapping[str, Mapping[str, Any]], apps: Mapping[str, 
                 "redis, which all of them ask",
                 f"{path}: {{sessions: redis}}",
             )
-        filestore = instance.get("filestore")
-        kind = str((filestore.get("kind") if isinstance(filestore, Mapping) else None) or "local")
-        if not FILESTORES.get(kind, True):  # an unknown kind was reported
-            shared = " or ".join(found for found, everywhere in FILESTORES.items() if everywhere)
+        if not shares_attachments(instance):
             yield Problem(
                 hosts,
-                f"{path}.filestore.kind",
-                f"{kind}, with {len(hosts)} app hosts ({where}): an attachment would be on the host alone that took it",
-                f"{shared}, which all of them reach",
-                f"{path}: {{filestore: {{kind: {shared.split()[0]}}}}}, or leave one host in the group app",
+                f"{path}.attachments",
+                f"{instance.get('attachments') or 'files'}, with {len(hosts)} app hosts ({where}): an attachment would be on the host alone that took it",
+                "database, which all of them reach",
+                f"{path}: {{attachments: database}}, or leave one host in the group app",
             )
+
+
+def shares_attachments(instance: Mapping[str, Any]) -> bool:
+    """Tell whether all application hosts see the same attachments of an instance."""
+    return instance.get("attachments") == "database"
 
 
 def check_instance_ports(hosts: Sequence[str], instances: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:

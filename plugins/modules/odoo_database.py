@@ -65,11 +65,16 @@ options:
     choices: [always, on_create]
     default: always
   parameters:
-    description:
-      - System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
-      - With C(ir_attachment.location=db) attachments that are in files of this host are copied into the database. The files stay.
+    description: System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
     type: dict
     default: {}
+  attachments_in_database:
+    description:
+      - Copy attachments that are in files of this host into the database. The files stay. Where new ones go is decided by the system parameter
+        C(ir_attachment.location), V(db) or V(file), which must be among O(parameters) with V(db).
+      - Attachments whose file is not on this host are left alone, with a warning.
+    type: bool
+    default: false
   modules:
     description: Technical names of modules that shall be installed. Others are left alone; M(berth.odoo.odoo_module) uninstalls.
     type: list
@@ -164,7 +169,7 @@ from ..module_utils._odoo import (
     password_matches,
     wanted_view,
 )
-from ..module_utils._odoo_inside import ATTACHMENTS, table_steps, unknown_entries
+from ..module_utils._odoo_inside import table_steps, unknown_entries
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
 from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
@@ -179,19 +184,22 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
         raise OdooError(f"language {params['language']!r} must be {LANGUAGE_RULE}")
     if not params["admin_login"].strip() or not params["admin_password"]:
         raise OdooError("admin_login and admin_password must not be empty")
+    if params["attachments_in_database"] and params["parameters"].get("ir_attachment.location") != "db":
+        raise OdooError(
+            "attachments_in_database needs the system parameter ir_attachment.location: db among parameters, or new ones go into files"
+        )
     problems = name_problems(params["modules"])
     problems += [
         f"{item.subject} is {item.found}, not {item.expected}: {item.remedy}" for item in check_tables("", params["table_parameters"])
     ]
     if problems:
         raise OdooError("\n".join(problems))
-    parameters = {str(key): str(value) for key, value in params["parameters"].items()}
     return {
         "language": params["language"],
         "country": country,
         "login": params["admin_login"].strip(),
-        "parameters": parameters,
-        "attachments_in_database": parameters.get(ATTACHMENTS[0]) == ATTACHMENTS[1],
+        "parameters": {str(key): str(value) for key, value in params["parameters"].items()},
+        "attachments_in_database": params["attachments_in_database"],
         "modules": list(dict.fromkeys(params["modules"])),
         "tables": merge_tables(params["table_parameters"]),
     }
@@ -329,6 +337,7 @@ def main() -> None:
             "admin_password": {"type": "str", "required": True, "no_log": True},
             "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
             "parameters": {"type": "dict", "default": {}},
+            "attachments_in_database": {"type": "bool", "default": False},
             "modules": {"type": "list", "elements": "str", "default": []},
             "table_parameters": {"type": "dict", "default": {}},
             "pause": {"type": "list", "elements": "str", "default": ["cron"]},

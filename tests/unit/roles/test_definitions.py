@@ -113,7 +113,7 @@ INPUTS = {
         "odoo_batch_workers": 1,
         "odoo_publish_address": "10.0.0.21",
         "odoo_publish_port": 8079,
-        "odoo_filestore": {"kind": "database"},
+        "odoo_attachments": "database",
         "odoo_sessions": "redis",
         "odoo_redis": "10.0.0.31:6379",
         "odoo_redis_authority_certificate": AUTHORITY["certificate"],

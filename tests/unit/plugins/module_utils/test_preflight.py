@@ -48,7 +48,7 @@ VARIABLES: dict[str, Any] = {
 
 TWO = {**TIERS, "app": ["vm1", "vm2"], "edge": ["vm1", "vm2"]}
 SHARED: dict[str, Any] = {
-    "odoo_instances": {"main": {**VARIABLES["odoo_instances"]["main"], "sessions": "redis", "filestore": {"kind": "database"}}}
+    "odoo_instances": {"main": {**VARIABLES["odoo_instances"]["main"], "sessions": "redis", "attachments": "database"}}
 }
 
 
@@ -392,19 +392,12 @@ def test_a_rotation_that_was_not_finished_is_said() -> None:
 
 
 def test_app_hosts_that_share_neither_logins_nor_files_are_refused_with_the_ways_out() -> None:
-    sessions, filestore = examine({"vm1": host(), "vm2": host()}, TWO).problems
+    sessions, attachments = examine({"vm1": host(), "vm2": host()}, TWO).problems
     assert (sessions.subject, sessions.hosts) == ("odoo_instances.main.sessions", ("vm1", "vm2"))
     assert sessions.remedy == "odoo_instances.main: {sessions: redis}"
-    assert "(vm1, vm2)" in filestore.found and filestore.found.startswith("local, ")
-    assert filestore.remedy == "odoo_instances.main: {filestore: {kind: database}}, or leave one host in the group app"
+    assert "(vm1, vm2)" in attachments.found and attachments.found.startswith("files, ")
+    assert attachments.remedy == "odoo_instances.main: {attachments: database}, or leave one host in the group app"
     assert examine({"vm1": host(SHARED), "vm2": host(SHARED)}, TWO).problems == []
-
-
-def test_a_kind_of_filestore_that_is_none_is_said_once() -> None:
-    variables = {"odoo_instances": {"main": {**SHARED["odoo_instances"]["main"], "filestore": {"kind": "nfs"}}}}
-    (problem,) = examine({"vm1": host(variables), "vm2": host(variables)}, TWO).problems
-    assert problem.subject == "odoo_instances.main.filestore.kind"
-    assert problem.expected == "one of local, database"
 
 
 def test_a_drained_host_is_noted_and_planned_without() -> None:
