@@ -319,6 +319,8 @@ def _check_machine(name: str, host: Host, tiers: Mapping[str, Sequence[str]], ru
             (where, _sizing.whole(variables.get(variable)) or default)
             for variable, default in (("traefik_http_port", 80), ("traefik_https_port", 443))
         ]
+    published = _validate.published_ports(name, tiers, variables.get("odoo_instances"))
+    ports += [(str(variables.get("host_address") or ""), port) for port in published]
     yield from _validate.check_host(
         name,
         facts,
@@ -328,6 +330,7 @@ def _check_machine(name: str, host: Host, tiers: Mapping[str, Sequence[str]], ru
             minimum_free_gb=rules.minimum_free_gb,
             cpu_flags=rules.cpu_flags,
             ports=tuple(ports),
+            settings=published,
             runs_docker=any(name in (tiers.get(tier) or []) for tier in TIER_ROLES),
         ),
     )

@@ -767,6 +767,23 @@ def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable
     return [{"name": peer, "address": address, "port": port} for (peer, port), address in found.items()]
 
 
+def published_ports(host: str, tiers: Mapping[str, Collection[str]], instances: Any) -> dict[int, str]:
+    """Return the ports that *host* publishes for other hosts of the platform, with the variable that moves them, if one does.
+
+    PostgreSQL and etcd are not among them: who has either on a host knows.
+    """
+    apps, found = set(tiers.get("app") or ()), dict[int, str]()
+    if host in apps and set(tiers.get("edge") or ()) - {host}:
+        for name, instance in instances.items() if isinstance(instances, Mapping) else ():
+            first = whole_port(instance) if isinstance(instance, Mapping) else None
+            for tier, offset in _wiring.PORT_OFFSETS.items() if first else ():
+                if tier != "batch" or str(instance.get("batch_workers") or 0) != "0":
+                    found[first + offset] = f"odoo_instances.{name}.port"
+    if host in (tiers.get("cache") or ()) and apps - {host}:
+        found[_wiring.REDIS_PORT] = ""
+    return found
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Machines
 
@@ -780,6 +797,8 @@ class HostRules(NamedTuple):
     cpu_flags: tuple[str, ...] = ("sse4_2", "popcnt")
     ports: tuple[tuple[str, int], ...] = ()
     """Address (empty: all) and TCP port of each port that a service of ours takes."""
+    settings: Mapping[int, str] = {}
+    """The variable that moves a port; empty where none does."""
     runs_docker: bool = True
 
 
@@ -860,6 +879,7 @@ def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostR
         wanted = [address for address, port in rules.ports if port == listener["port"]]
         clash = any(address in anywhere or listener["address"] in {*anywhere, address} for address in wanted)
         if clash and not listener["ours"]:
+            setting = rules.settings.get(listener["port"], "traefik_http_port, traefik_https_port")
             name, pid = listener.get("process") or "an unknown process", listener.get("pid")
             if listener.get("container"):
                 name = f"container {listener['container']}"
@@ -872,7 +892,7 @@ def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostR
                 f"port {listener['port']}",
                 f"taken on {listener['address']} by {name}",
                 "free, or held by a container of this collection",
-                f"on {host}: {stop}. Or choose another port: traefik_http_port, traefik_https_port",
+                f"on {host}: {stop}" + (f". Or choose another port: {setting}" if setting else ""),
             )
 
 

@@ -201,6 +201,17 @@ def test_a_host_comes_back_without_a_failed_request(play: Player, lab: Lab, cler
     assert clerks.failed == [], account(clerks.failed)
 
 
+def test_nobody_notices_a_restart_of_redis(host: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
+    clerks.requests.clear()
+    with clerks.working():
+        host.run(f"docker restart --time 10 {host.container('redis/redis').id}", timeout=60)
+        host.wait_until_healthy(seconds=60, names=["redis/redis"])
+        restarted = time.monotonic()
+        wait_for("requests afterwards", lambda: sum(request.began > restarted for request in clerks.requests) > 10, seconds=30)
+    say(f"restart of Redis: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}")
+    assert clerks.failed == [], account(clerks.failed)
+
+
 def test_a_host_that_dies_takes_along_what_it_was_answering_and_nobody_s_login(
     lab: Lab, url: str, clerks: Clerks, person: WebDriver, say: Callable[[str], None]
 ) -> None:

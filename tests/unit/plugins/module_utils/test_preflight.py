@@ -418,6 +418,17 @@ def test_somebody_answers_when_all_that_is_left_was_drained() -> None:
     assert "gets requests all the same" in report.notes[0]
 
 
+def test_a_port_for_other_hosts_is_free_or_named_with_what_moves_it() -> None:
+    listeners = [
+        {"port": port, "address": "::", "pid": 7, "process": "odoo-bin", "container": "", "ours": False} for port in (8069, 8070, 6379)
+    ]
+    odoo, redis = examine({"vm1": host(SHARED, {"listeners": listeners}), "vm2": host(SHARED)}, TWO).problems
+    assert (odoo.subject, redis.subject) == ("port 8069", "port 6379"), "nobody takes 8070 without batch_workers"
+    assert odoo.remedy.endswith("Or choose another port: odoo_instances.main.port")
+    assert "choose another" not in redis.remedy
+    assert examine({"vm1": host(facts={"listeners": listeners})}).problems == [], "one host publishes nothing"
+
+
 def test_instances_on_published_hosts_have_ports_of_their_own() -> None:
     first = SHARED["odoo_instances"]["main"]
     second = {**first, "domains": ["b.example.com"], "database": "b"}
