@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
                 hosts[host] = {"unreachable": f"could not be read: {answer.get('msg')}"}
                 continue
             hosts[host] = {
-                **{key: answer.get(key) for key in ("services", "postgresql", "disks", "docker_error")},
+                **{key: answer.get(key) for key in ("services", "postgresql", "disks", "docker_error", "drained")},
                 **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
             hosts[host]["services"] = hosts[host]["services"] or []

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.berth.odoo.plugins.module_utils._validate import peers_of
+from ansible_collections.berth.odoo.plugins.module_utils._validate import peers_of, published_ports
 
 EDGE_PORTS = {"traefik_http_port": 80, "traefik_https_port": 443}
 
@@ -42,6 +42,7 @@ class ActionModule(ActionBase):
                 own = str(variable(host, name) or port)
                 wanted.append(int(own) if own.isdigit() else port)
             arguments["ports"] = wanted
+        arguments["ports"] = [*arguments.get("ports", []), *published_ports(host, tiers, variable(host, "odoo_instances"))]
         for name in ("etcd_data_dir", "postgresql_data_dir"):
             own_data = variable(host, name)
             if isinstance(own_data, str) and own_data:

@@ -24,7 +24,14 @@ options:
     type: dict
     required: true
   plan:
-    description: C(berth_plan), the capacity plan by host. It says how many workers a site has; without it the site's classes have no limits.
+    description:
+      - C(berth_plan), the capacity plan by host. It says how many workers a site has; without it the site's classes have no limits.
+      - A host that was drained is none of a site's servers, and its workers do not count.
+    type: dict
+  apps:
+    description:
+      - C(traefik_apps) of the filter P(berth.odoo.topology#filter), application hosts and the addresses at which this edge reaches them. Needs
+        O(plan). Without it a site's servers are the containers on the edge's own host.
     type: dict
 """
 
@@ -38,7 +45,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites) and C(odoo_logins).
+  description: >-
+    C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), C(traefik_drained) and C(odoo_logins).
   type: dict
 """
 
@@ -50,10 +58,15 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._wiring import wire as compute
 
 
-def wire(instances: Mapping[str, Any], secrets: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def wire(
+    instances: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    plan: Mapping[str, Any] | None = None,
+    apps: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Call the pure function; name what is missing without showing what is there."""
     try:
-        return compute(instances, secrets, plan)
+        return compute(instances, secrets, plan, apps)
     except KeyError as error:
         raise AnsibleFilterError(f"wire: {error} is missing in odoo_instances or odoo_instance_secrets") from None
 

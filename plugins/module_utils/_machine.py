@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import re
 import selectors
@@ -262,6 +263,24 @@ def etcd(data_dir: str, settings: str) -> str:
     if not Path(data_dir, "data", "member").is_dir():
         return ""
     return "joining" if "initial-cluster-state: existing" in read(Path(settings)) else "member"
+
+
+def drained(base_dir: str) -> dict[str, str]:
+    """Return the application hosts that the edge on this host leaves out, and since when; empty where there is no edge.
+
+    Args:
+        base_dir: Directory that holds the projects. The role ``traefik`` keeps the list with the configuration that follows from it.
+
+    Raises:
+        ValueError: The list cannot be read. Taken for an empty one, it would send requests to a host that was taken out.
+    """
+    path = Path(base_dir, "traefik", "config", "drained.json")
+    text = read(path)
+    try:
+        found = json.loads(text or "{}")
+        return {str(name): str(since) for name, since in found.items()}
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path} is damaged: remove it, and drain again what shall be drained") from None
 
 
 def healthy(project: str, containers: Iterable[Mapping[str, Any]]) -> bool:

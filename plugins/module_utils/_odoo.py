@@ -126,6 +126,8 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     changes.extend(
         f"set system parameter {key}" for key, value in sorted(wanted["parameters"].items()) if state["parameters"].get(key) != value
     )
+    if state.get("files"):
+        changes.append(f"copy {state['files']} attachments from files of this host into the database")
     return [*changes, *install]
 
 

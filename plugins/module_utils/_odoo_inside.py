@@ -41,6 +41,8 @@ SHOWN = 8
 # Kinds of what a table may have beside storage parameters.
 STATISTICS = "statistics"
 INDEX = "index"
+# Attachments that are moved in one transaction.
+MOVED_AT_ONCE = 50
 # How long to wait for a table in each round, in seconds. More than deadlock_timeout (1 s), after which autovacuum gives way to us.
 # What we ask for (SHARE UPDATE EXCLUSIVE) lets reading and writing go on, also of those who come after us.
 LOCK_WAITS_S = (2, 5)
@@ -287,13 +289,28 @@ def rows(connection: Any, statement: str, *values: Any) -> list[tuple[Any, ...]]
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def read_state(connection: Any, parameters: Iterable[str], tables: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def attachment_files(connection: Any, filestore: str) -> tuple[list[int], int]:
+    """Return the attachments whose content is in a file of this host, and how many have one that is not here."""
+    found = rows(connection, "SELECT id, store_fname FROM ir_attachment WHERE store_fname IS NOT NULL AND type = 'binary' ORDER BY id")
+    here = [number for number, name in found if os.path.isfile(os.path.join(filestore, name))]
+    return here, len(found) - len(here)
+
+
+def filestore_of(options: Mapping[str, str]) -> str:
+    """Return the directory of an instance's attachments (odoo/tools/config.py, ``filestore``)."""
+    return os.path.join(options["data_dir"], "filestore", options["db_name"])
+
+
+def read_state(
+    connection: Any, parameters: Iterable[str], tables: Mapping[str, Mapping[str, Any]] | None = None, filestore: str = ""
+) -> dict[str, Any]:
     """Return what the modules compare with what is wanted.
 
     Args:
         connection: To the instance's database.
         parameters: Keys of the system parameters to return.
         tables: Entries wanted of tables, to be returned as they are.
+        filestore: Where attachments are that shall be in the database; nothing when they may stay.
     """
     ((database, has_odoo, occupied, note),) = rows(
         connection,
@@ -316,6 +333,8 @@ def read_state(connection: Any, parameters: Iterable[str], tables: Mapping[str, 
         "country": "",
         "login": "",
         "password_hash": "",
+        "files": 0,
+        "files_elsewhere": 0,
     }
     if has_odoo:
         for name, module_state, version in rows(
@@ -343,6 +362,9 @@ def read_state(connection: Any, parameters: Iterable[str], tables: Mapping[str, 
             state["country"] = country or ""
     state["initialised"] = state["modules"].get("base") == "installed" and state["unfinished"] != INITIALISING
     state["tables"] = read_tables(connection, tables) if tables and state["initialised"] else {}
+    if filestore and state["initialised"]:
+        here, state["files_elsewhere"] = attachment_files(connection, filestore)
+        state["files"] = len(here)
     return state
 
 
@@ -621,13 +643,30 @@ def initialise(connection: Any, registry_class: Any, request: Mapping[str, Any],
     annotate(connection, None)
 
 
+def move_attachments(connection: Any, registry: Any, filestore: str) -> None:
+    """Copy the content of attachments from files of this host into the database; the files stay.
+
+    Odoo's own way (``force_storage``) also takes those whose file is on another host, reads nothing, and stores that.
+    """
+    here, _elsewhere = attachment_files(connection, filestore)
+    for start in range(0, len(here), MOVED_AT_ONCE):
+        with environment(registry) as env:
+            env["ir.attachment"].browse(here[start : start + MOVED_AT_ONCE]).exists()._migrate()
+
+
 # --- requests -----------------------------------------------------------------------------------------------------------
 
 
 def answer_state(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state of the database, reading only."""
-    with contextlib.closing(connect(read_configuration(), request["who"])) as connection:
-        return read_state(connection, request["parameters"], request["tables"])
+    options = read_configuration()
+    with contextlib.closing(connect(options, request["who"])) as connection:
+        return read_state(connection, request["parameters"], request["tables"], wanted_filestore(request, options))
+
+
+def wanted_filestore(request: Mapping[str, Any], options: Mapping[str, str]) -> str:
+    """Return where attachments are that shall be in the database."""
+    return filestore_of(options) if request.get("attachments_in_database") else ""
 
 
 def answer_available(_request: Mapping[str, Any]) -> dict[str, Any]:
@@ -662,12 +701,16 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
                 env.ref("base.user_admin").password = request["password"]
             for key, value in request["parameters"].items():
                 env["ir.config_parameter"].set_param(key, value)
+        filestore = wanted_filestore(request, options)
+        if filestore:
+            move_attachments(connection, registry_class(state["database"]), filestore)
         # The initialisation may have brought some.
         missing = [name for name in missing if state["modules"].get(name) != "installed"]
         change_modules(connection, registry_class, state, missing, [])
         # Last, because tables come with modules.
         done, locked = set_tables(connection, request["tables"])
-        return {**read_state(connection, request["parameters"], request["tables"]), "tables_done": done, "tables_locked": locked}
+        after = read_state(connection, request["parameters"], request["tables"], filestore)
+        return {**after, "tables_done": done, "tables_locked": locked}
 
 
 def answer_tables(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def examine(
     problems.extend(_check_clocks(hosts, rules, notes))
     problems.extend(_check_replica_reads(hosts, tiers))
     problems.extend(_check_acme(hosts, tiers))
+    problems.extend(_check_apps(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
         machines,
@@ -126,6 +127,8 @@ def examine(
             result.hosts[name]["postgresql"]["turn"] = _TURNS.get((hosts[name].facts or {}).get("postgresql", ""), 0)
         if sponsor:
             notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
+    for name, since in _drained(hosts, tiers, notes).items():
+        result.hosts.get(name, {})["drained"] = since
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
 
 
@@ -169,6 +172,40 @@ def _check_replica_reads(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence
         yield Problem(
             tuple(asking), "odoo_replica_reads", f"true, and not for {others}", "one value for all hosts", "set it in group_vars/all"
         )
+
+
+def _check_apps(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check what several application hosts, or edges on other hosts, ask of the instances."""
+    apps = [name for name in tiers.get("app") or [] if name in hosts]
+    seen = {name: _well_formed(hosts[name].variables.get("odoo_instances")) for name in apps}
+    instances = {instance: entry for entries in seen.values() for instance, entry in entries.items()}
+    yield from _validate.check_shared(instances, {instance: [name for name in apps if instance in seen[name]] for instance in instances})
+    published = [name for name in apps if set(tiers.get("edge") or []) - {name}]
+    if published:
+        yield from _validate.check_instance_ports(published, instances)
+
+
+def _drained(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], notes: list[tuple[str, str]]) -> dict[str, str]:
+    """Return the application hosts that some edge was told to leave out, and since when; noted for a person.
+
+    Nobody when it is all of them, as after the last other one has left the group: somebody has to answer.
+    """
+    told: dict[str, str] = {}
+    for edge in tiers.get("edge") or []:
+        told |= (hosts[edge].facts or {}).get("drained") or {} if edge in hosts else {}
+    apps = tiers.get("app") or []
+    found = {name: since for name, since in told.items() if name in apps}
+    if found and not set(apps) - set(found):
+        notes.extend((name, "was drained and gets requests all the same, because no other app host is left") for name in found)
+        return {}
+    notes.extend(
+        (
+            name,
+            f"drained since {since}: no edge sends it requests; to undo it: ansible-playbook -i <inventory> berth.odoo.undrain -e target={name}",
+        )
+        for name, since in found.items()
+    )
+    return found
 
 
 def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -325,6 +362,8 @@ def _check_machine(name: str, host: Host, tiers: Mapping[str, Sequence[str]], ru
             (where, _sizing.whole(variables.get(variable)) or default)
             for variable, default in (("traefik_http_port", 80), ("traefik_https_port", 443))
         ]
+    published = _validate.published_ports(name, tiers, variables.get("odoo_instances"))
+    ports += [(str(variables.get("host_address") or ""), port) for port in published]
     yield from _validate.check_host(
         name,
         facts,
@@ -334,6 +373,7 @@ def _check_machine(name: str, host: Host, tiers: Mapping[str, Sequence[str]], ru
             minimum_free_gb=rules.minimum_free_gb,
             cpu_flags=rules.cpu_flags,
             ports=tuple(ports),
+            settings=published,
             runs_docker=any(name in (tiers.get(tier) or []) for tier in TIER_ROLES),
         ),
     )

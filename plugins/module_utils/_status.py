@@ -128,6 +128,18 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str])
     return found + cluster_problems(hosts) + strangers(hosts, inventory)
 
 
+def drained(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line for each application host that edges leave out. No problem: somebody wanted it, and shall not forget it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for edge, info in hosts.items():
+        for name, since in (info.get("drained") or {}).items():
+            found.setdefault((name, since), []).append(edge)
+    return [
+        f"Drained: {name} gets no requests from {', '.join(edges)} since {since}; to undo it: ansible-playbook … berth.odoo.undrain -e target={name}"
+        for (name, since), edges in found.items()
+    ]
+
+
 def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Align rows of cells in columns; the first row is the heading. Returns lines without trailing spaces."""
     cells = [list(row) for row in rows]
@@ -181,6 +193,7 @@ def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -
     # Every member says the same of all; one that does not reach etcd knows less.
     for cluster in sorted(clusters, key=lambda one: bool(one["dcs_error"]))[:1]:
         notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
+    notes = [*drained(hosts), *notes]
     found = problems(hosts, inventory)
     services = [service for info in hosts.values() for service in info.get("services", [])]
     up = sum(1 for service in services if service_problem(service) is None)

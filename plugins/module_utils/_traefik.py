@@ -57,6 +57,12 @@ LOGIN_PER_MINUTE = 30
 # What servers of their own may have waiting for each of their workers: with both classes no more than Odoo's listener queues (8 a worker).
 BATCH = ("api", "report")
 BATCH_QUEUE = 4
+# Where a site has several servers: a request that reached none of them, because the connection was refused or not taken, is sent again, also a POST.
+# One of which a server has got so much as the headers never is (Traefik 3.7.15, measured). The pauses, which are half as long at worst, last longer
+# than the health check needs to find the server gone: it has the fewest requests in flight, so all attempts might meet it until then.
+SEVERAL = {"retry": {"attempts": 12, "initialInterval": "500ms"}}
+# Seconds between two questions to a server that answers: 2 and the 3 for a connection are the time in which a host that is gone is left out.
+SEVERAL_INTERVAL = "2s"
 # TLS 1.2 suites with forward secrecy and authenticated encryption; TLS 1.3 has no others. Mozilla's "intermediate" without DHE.
 CIPHERS = (
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -328,7 +334,10 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
 
     def chain(kind: str) -> list[str]:
         limit = [f"{name}-{kind}"] if kind in limiting else []
-        return middlewares.get(kind) or ["headers", *limit, "compress", "buffering"]
+        service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
+        # Innermost: what is sent again is what the other middlewares have let through once.
+        again = ["again"] if len(site.get(service) or []) > 1 else []
+        return [*(middlewares.get(kind) or ["headers", *limit, "compress", "buffering"]), *again]
 
     # One router asks for the certificate, which then serves all of them.
     asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}
@@ -357,18 +366,27 @@ def _acme_names(site: Mapping[str, Any]) -> dict[str, Any]:
     return {"main": first, **({"sans": others} if others else {})}
 
 
-def _service(servers: Iterable[str]) -> dict[str, Any]:
+def _service(servers: Sequence[str]) -> dict[str, Any]:
     """Return a load balancer over Odoo servers.
 
     The probe waits in the same queue as users, so a short timeout would eject a busy server and move its load to its peers. It is for a
     static file, because /web/health asks the database (Odoo 19.0 with db_name), whose failover would empty the pool. During one all workers
     wait, for as long as requests may (60 s): with a shorter timeout Traefik answers everybody else with "no available server" meanwhile.
+
+    Of two servers the one with fewer requests in flight gets the next: one that is busy with a long report, or gone and not yet missed, gets none.
     """
+    several = len(servers) > 1
     return {
         "loadBalancer": {
             "servers": [{"url": str(url)} for url in servers],
+            **({"strategy": "p2c"} if several else {}),
             "serversTransport": "odoo",
-            "healthCheck": {"path": "/web/static/img/favicon.ico", "interval": "5s", "unhealthyInterval": "1s", "timeout": "75s"},
+            "healthCheck": {
+                "path": "/web/static/img/favicon.ico",
+                "interval": SEVERAL_INTERVAL if several else "5s",
+                "unhealthyInterval": "1s",
+                "timeout": "75s",
+            },
         }
     }
 
@@ -414,6 +432,7 @@ def common_configuration(
                         "memResponseBodyBytes": 4 * 1024 * 1024,
                     }
                 },
+                "again": SEVERAL,
                 # An address that no request can come from, when nobody may.
                 "closed": {"ipAllowList": {"sourceRange": list(networks) or ["127.0.0.1/32"]}},
             },

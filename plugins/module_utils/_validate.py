@@ -394,6 +394,8 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "admin_login": {"type": "str"},
     "certificate": {"type": "str"},
     "sessions": {"type": "str", "choices": ["files", "redis"]},
+    "attachments": {"type": "str", "choices": ["files", "database"]},
+    "port": {"type": "int"},
     "legacy_rpc": {"type": "bool"},
     "limits": {"type": "dict"},
     "api_paths": {"type": "list", "elements": "str"},
@@ -507,6 +509,10 @@ def _check_instance_values(
     }.items():
         if key in instance and int(instance[key]) < lowest:
             yield Problem((host,), f"{path}.{key}", str(instance[key]), f"{lowest} or more", f"{path}: {{{key}: {lowest}}}")
+    if "port" in instance and not 1 <= int(instance["port"]) <= 65536 - _wiring.PORTS:
+        yield Problem(
+            (host,), f"{path}.port", str(instance["port"]), f"1 to {65536 - _wiring.PORTS}", f"{path}: {{port: {_wiring.FIRST_PORT}}}"
+        )
     yield from _check_analyst(host, path, instance.get("analyst") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
@@ -638,20 +644,90 @@ def check_topology(tiers: Any) -> Iterator[Problem]:
             "an odd number",
             f"add a host to the group witness (etcd alone, 512 MB; an app host will do), or go on with {len(members) - 1}",
         )
-    # Traefik finds Odoo, and Odoo finds Redis, on the Docker networks of their host.
-    for tier in ("edge", "cache"):
-        apart = sorted(set(tiers.get(tier) or []) ^ set(tiers.get("app") or []))
-        if tiers.get(tier) and tiers.get("app") and apart:
+    caches = list(tiers.get("cache") or [])
+    if len(caches) > 1:
+        yield Problem(
+            (),
+            "group cache",
+            f"{len(caches)} hosts ({', '.join(caches)}), and each Redis would know only the logins that it was told",
+            "one host: Redis on several does not replicate yet",
+            f"leave {caches[0]} in the group cache and no others",
+        )
+
+
+def check_shared(instances: Mapping[str, Mapping[str, Any]], apps: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    """Check that the application hosts of an instance know the same logins and have the same files.
+
+    :param instances: name to a well-formed entry of ``odoo_instances``.
+    :param apps: instance to the application hosts that run it.
+    """
+    for name, instance in instances.items():
+        hosts = tuple(apps.get(name, ()))
+        if len(hosts) < 2:
+            continue
+        path, where = f"odoo_instances.{name}", ", ".join(hosts)
+        if instance.get("sessions") != "redis":
             yield Problem(
-                (),
-                f"groups {tier} and app",
-                f"different hosts ({', '.join(apart)})",
-                "the same hosts: on hosts apart these tiers do not find each other yet",
-                f"put the hosts of app into {tier} and no others",
+                hosts,
+                f"{path}.sessions",
+                f"{instance.get('sessions') or 'files'}, with {len(hosts)} app hosts ({where}): each would know only the logins that it made",
+                "redis, which all of them ask",
+                f"{path}: {{sessions: redis}}",
+            )
+        if not shares_attachments(instance):
+            yield Problem(
+                hosts,
+                f"{path}.attachments",
+                f"{instance.get('attachments') or 'files'}, with {len(hosts)} app hosts ({where}): an attachment would be on the host alone that took it",
+                "database, which all of them reach",
+                f"{path}: {{attachments: database}}, or leave one host in the group app",
             )
 
 
+def shares_attachments(instance: Mapping[str, Any]) -> bool:
+    """Tell whether all application hosts see the same attachments of an instance."""
+    return instance.get("attachments") == "database"
+
+
+def check_instance_ports(hosts: Sequence[str], instances: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
+    """Check that instances do not take each other's ports on hosts that publish them.
+
+    The order of instances decides nothing: a port that moved would lead an edge to another tenant meanwhile.
+    """
+    taken: dict[str, int] = {}
+    for name, instance in instances.items():
+        port = whole_port(instance)
+        other = next((owner for owner, first in taken.items() if port is not None and abs(first - port) < _wiring.PORTS), None)
+        if port is None:
+            continue
+        if other is not None:
+            free = next(
+                number
+                for number in range(_wiring.FIRST_PORT, 65536 - _wiring.PORTS, 10)
+                if all(abs(number - (whole_port(item) or 0)) >= _wiring.PORTS for item in instances.values())
+            )
+            last = port + _wiring.PORTS - 1
+            yield Problem(
+                tuple(hosts),
+                f"odoo_instances.{name}.port",
+                f"{port}{'' if instance.get('port') else ' (the default)'}, so {port} to {last}, of which {other} has some",
+                f"{_wiring.PORTS} ports of its own on the app hosts, where edges on other hosts reach it",
+                f"odoo_instances.{name}: {{port: {free}}}",
+            )
+        else:
+            taken[name] = port
+
+
+def whole_port(instance: Mapping[str, Any]) -> int | None:
+    """Return the first port of an instance, or nothing when it is no number (reported elsewhere)."""
+    try:
+        return _wiring.first_port(instance)
+    except (TypeError, ValueError):
+        return None
+
+
 PEER_PORTS = (
+    ("app", "cache", 6379),
     ("app", "database", 5432),
     ("app", "database", 8008),
     ("database", "database", 5432),
@@ -672,12 +748,40 @@ def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable
     :param variable: returns a host's variable, or nothing.
     """
     found: dict[tuple[str, int], str] = {}
+
+    def address(peer: str) -> str:
+        return str(variable(peer, "host_address") or variable(peer, "ansible_host") or peer)
+
     for tier, peer_tier, port in PEER_PORTS:
         if host in (tiers.get(tier) or ()):
             for peer in tiers.get(peer_tier) or ():
                 if peer != host:
-                    found[peer, port] = str(variable(peer, "host_address") or variable(peer, "ansible_host") or peer)
+                    found[peer, port] = address(peer)
+    if host in (tiers.get("edge") or ()):
+        for peer in tiers.get("app") or ():
+            instances = variable(peer, "odoo_instances")
+            for instance in instances.values() if peer != host and isinstance(instances, Mapping) else ():
+                first = (whole_port(instance) or 0) if isinstance(instance, Mapping) else 0
+                for offset in (_wiring.PORT_OFFSETS["web"], _wiring.PORT_OFFSETS["websocket"]) if first else ():
+                    found[peer, first + offset] = address(peer)
     return [{"name": peer, "address": address, "port": port} for (peer, port), address in found.items()]
+
+
+def published_ports(host: str, tiers: Mapping[str, Collection[str]], instances: Any) -> dict[int, str]:
+    """Return the ports that *host* publishes for other hosts of the platform, with the variable that moves them, if one does.
+
+    PostgreSQL and etcd are not among them: who has either on a host knows.
+    """
+    apps, found = set(tiers.get("app") or ()), dict[int, str]()
+    if host in apps and set(tiers.get("edge") or ()) - {host}:
+        for name, instance in instances.items() if isinstance(instances, Mapping) else ():
+            first = (whole_port(instance) or 0) if isinstance(instance, Mapping) else 0
+            for tier, offset in _wiring.PORT_OFFSETS.items() if first else ():
+                if tier != "batch" or str(instance.get("batch_workers") or 0) != "0":
+                    found[first + offset] = f"odoo_instances.{name}.port"
+    if host in (tiers.get("cache") or ()) and apps - {host}:
+        found[_wiring.REDIS_PORT] = ""
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -693,6 +797,8 @@ class HostRules(NamedTuple):
     cpu_flags: tuple[str, ...] = ("sse4_2", "popcnt")
     ports: tuple[tuple[str, int], ...] = ()
     """Address (empty: all) and TCP port of each port that a service of ours takes."""
+    settings: Mapping[int, str] = {}
+    """The variable that moves a port; empty where none does."""
     runs_docker: bool = True
 
 
@@ -773,6 +879,7 @@ def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostR
         wanted = [address for address, port in rules.ports if port == listener["port"]]
         clash = any(address in anywhere or listener["address"] in {*anywhere, address} for address in wanted)
         if clash and not listener["ours"]:
+            setting = rules.settings.get(listener["port"], "traefik_http_port, traefik_https_port")
             name, pid = listener.get("process") or "an unknown process", listener.get("pid")
             if listener.get("container"):
                 name = f"container {listener['container']}"
@@ -785,7 +892,7 @@ def _check_ports(host: str, listeners: Sequence[Mapping[str, Any]], rules: HostR
                 f"port {listener['port']}",
                 f"taken on {listener['address']} by {name}",
                 "free, or held by a container of this collection",
-                f"on {host}: {stop}. Or choose another port: traefik_http_port, traefik_https_port",
+                f"on {host}: {stop}" + (f". Or choose another port: {setting}" if setting else ""),
             )
 
 

@@ -8,7 +8,7 @@ A role knows nothing of instances or of other roles; the playbooks hand each one
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 MONITORING_ROLE = {
@@ -74,6 +74,34 @@ class DatabaseLogins:
 WEB_PORT = 8069
 WEBSOCKET_PORT = 8072
 
+FIRST_PORT = 8069
+"""C(odoo_instances.*.port) where it is not given."""
+
+PORT_OFFSETS = {"web": 0, "batch": 1, "websocket": 3}
+"""What a tier adds to it. With the default they are Odoo's own ports."""
+
+PORTS = max(PORT_OFFSETS.values()) + 1
+"""How many ports an instance takes."""
+
+
+def first_port(instance: Mapping[str, Any]) -> int:
+    """Return the first port of an instance on the application hosts."""
+    return int(instance.get("port") or FIRST_PORT)
+
+
+def servers(name: str, instance: Mapping[str, Any], tier: str, addresses: Iterable[str]) -> list[str]:
+    """Return the URLs at which an edge reaches a tier of an instance.
+
+    Args:
+        name: of the instance.
+        instance: its entry in C(odoo_instances).
+        tier: C(web), C(batch) or C(websocket).
+        addresses: of the application hosts; empty text for the edge's own host, where Docker knows the container by name.
+    """
+    inside = WEBSOCKET_PORT if tier == "websocket" else WEB_PORT
+    outside = first_port(instance) + PORT_OFFSETS[tier]
+    return [f"http://{address}:{outside}" if address else f"http://odoo-{name}-{tier}:{inside}" for address in addresses]
+
 
 SITE_KEYS = ("certificate", "legacy_rpc", "limits", "api_paths", "portal_paths")
 """Keys of an instance that its site at the edge has, too."""
@@ -83,6 +111,7 @@ def wire(
     instances: Mapping[str, Mapping[str, Any]],
     secrets: Mapping[str, Mapping[str, str]],
     plan: Mapping[str, Mapping[str, Any]] | None = None,
+    apps: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the lists that the roles take, one entry an instance.
 
@@ -91,20 +120,24 @@ def wire(
     Args:
         instances: C(odoo_instances), as C(preflight) has checked them.
         secrets: C(odoo_instance_secrets), likewise.
-        plan: C(berth_plan) by host; it says how many workers an instance has.
+        plan: C(berth_plan) by host; it says how many workers an instance has, and which hosts were drained.
+        apps: application hosts and their addresses as an edge reaches them, empty text for its own host. Without it there is that alone.
 
     Returns:
-        C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), and C(odoo_logins), by instance.
+        C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), C(traefik_drained), and C(odoo_logins), by
+        instance.
 
     Raises:
         KeyError: an instance has no secrets or no database; C(preflight) refuses such an inventory earlier.
     """
+    drained = {host: part["drained"] for host, part in (plan or {}).items() if part.get("drained")}
     wiring: dict[str, Any] = {
         "postgresql_roles": [{**MONITORING_ROLE}],
         "postgresql_databases": [],
         "pgbouncer_users": [],
         "redis_users": [],
         "traefik_sites": [],
+        "traefik_drained": drained,
         "odoo_logins": {},
     }
     for name, instance in instances.items():
@@ -129,19 +162,22 @@ def wire(
             {"name": login["name"], "password": login["password"]} for login in logins if login["password"] is not None
         ]
         wiring["redis_users"].append({"name": name, "password": secrets[name]["redis_password"], "prefix": name})
+        sizes = {
+            host: part["odoo"][name] for host, part in (plan or {}).items() if host not in drained and name in (part.get("odoo") or {})
+        }
+        addresses = [address for host, address in apps.items() if host in sizes] if apps else [""]
         site: dict[str, Any] = {
             "name": name,
             "domains": list(instance["domains"]),
-            "web": [f"http://odoo-{name}-web:{WEB_PORT}"],
-            "websocket": [f"http://odoo-{name}-websocket:{WEBSOCKET_PORT}"],
+            "web": servers(name, instance, "web", addresses),
+            "websocket": servers(name, instance, "websocket", addresses),
         }
         site.update({key: instance[key] for key in SITE_KEYS if instance.get(key)})
-        sizes = [host["odoo"][name] for host in (plan or {}).values() if name in (host.get("odoo") or {})]
         for key, workers in (("workers", "web_workers"), ("batch_workers", "batch_workers")):
-            if total := sum(int(size[workers]) for size in sizes):
+            if total := sum(int(size[workers]) for size in sizes.values()):
                 site[key] = total
         if site.get("batch_workers"):
-            site["batch"] = [f"http://odoo-{name}-batch:{WEB_PORT}"]
+            site["batch"] = servers(name, instance, "batch", addresses)
         wiring["traefik_sites"].append(site)
     return wiring
 
@@ -162,6 +198,7 @@ def variants(instances: Mapping[str, Mapping[str, Any]] | None, known: Collectio
 
 
 ETCD_PORT = 2379
+REDIS_PORT = 6379
 
 
 def voters(tiers: Mapping[str, Sequence[str]]) -> list[str]:
@@ -187,10 +224,11 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
 
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
-        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members) and C(drill_addresses). Each host
-        has all of them, and uses those of its tiers.
+        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members), C(redis_publish_address), C(odoo_redis),
+        C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps) and C(drill_addresses). Each host has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
+    edge, cache = (list(tiers.get(tier) or []) for tier in ("edge", "cache"))
     etcd_published = len(members) > 1
     published = readers or len(database) > 1 or bool(set(app) - set(database))
     found: dict[str, dict[str, Any]] = {}
@@ -211,6 +249,12 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
             "postgresql_client_networks": [f"{addresses[name]}/32" for name in app] if published else [],
             # The member on the same host is next door.
             "haproxy_members": {name: "postgresql" if name == host else addresses[name] for name in database},
+            "redis_publish_address": addresses[host] if host in cache and set(app) - {host} else "",
+            "odoo_redis": f"{addresses[cache[0]]}:{REDIS_PORT}" if cache and host not in cache else f"redis:{REDIS_PORT}",
+            "odoo_redis_published": bool(cache) and bool(set(app) - {cache[0]}),
+            # Edges on other hosts come over the network, one on the same host over Docker's.
+            "odoo_publish_address": addresses[host] if host in app and set(edge) - {host} else "",
+            "traefik_apps": {name: "" if name == host else addresses[name] for name in app},
             "drill_addresses": dict(addresses),
         }
     return found

@@ -68,6 +68,13 @@ options:
     description: System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
     type: dict
     default: {}
+  attachments_in_database:
+    description:
+      - Copy attachments that are in files of this host into the database. The files stay. Where new ones go is decided by the system parameter
+        C(ir_attachment.location), V(db) or V(file), which must be among O(parameters) with V(db).
+      - Attachments whose file is not on this host are left alone, with a warning.
+    type: bool
+    default: false
   modules:
     description: Technical names of modules that shall be installed. Others are left alone; M(berth.odoo.odoo_module) uninstalls.
     type: list
@@ -177,6 +184,10 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
         raise OdooError(f"language {params['language']!r} must be {LANGUAGE_RULE}")
     if not params["admin_login"].strip() or not params["admin_password"]:
         raise OdooError("admin_login and admin_password must not be empty")
+    if params["attachments_in_database"] and params["parameters"].get("ir_attachment.location") != "db":
+        raise OdooError(
+            "attachments_in_database needs the system parameter ir_attachment.location: db among parameters, or new ones go into files"
+        )
     problems = name_problems(params["modules"])
     problems += [
         f"{item.subject} is {item.found}, not {item.expected}: {item.remedy}" for item in check_tables("", params["table_parameters"])
@@ -188,6 +199,7 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
         "country": country,
         "login": params["admin_login"].strip(),
         "parameters": {str(key): str(value) for key, value in params["parameters"].items()},
+        "attachments_in_database": params["attachments_in_database"],
         "modules": list(dict.fromkeys(params["modules"])),
         "tables": merge_tables(params["table_parameters"]),
     }
@@ -195,7 +207,13 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
 
 def read_state(project: OdooProject, wanted: dict[str, Any], module: AnsibleModule) -> dict[str, Any] | None:
     """Return the database's state, None when there is nothing to ask yet."""
-    question = {"do": "state", "parameters": list(wanted["parameters"]), "tables": wanted["tables"], "wait": module.params["lock_timeout"]}
+    question = {
+        "do": "state",
+        "parameters": list(wanted["parameters"]),
+        "tables": wanted["tables"],
+        "attachments_in_database": wanted["attachments_in_database"],
+        "wait": module.params["lock_timeout"],
+    }
     try:
         return project.ask(question)
     except Silent:
@@ -236,7 +254,8 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
         # A refusal must not stop anything.
         project.work({**request, "only_check": True}, timeout)
     after, logged = project.work(request, timeout, pause)
-    left = database_changes(wanted, after, password_right=True)
+    # What somebody stored in a file meanwhile is the next run's.
+    left = database_changes(wanted, {**after, "files": 0}, password_right=True)
     if installs:
         left += after_problems(wanted["modules"], True, after)
     if left:
@@ -249,8 +268,13 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
     return after
 
 
-def warn_about_tables(module: AnsibleModule, wanted: dict[str, Any], state: dict[str, Any]) -> None:
-    """Say what of the tables could not be done or means nothing."""
+def warn_about_leftovers(module: AnsibleModule, wanted: dict[str, Any], state: dict[str, Any]) -> None:
+    """Say what of the tables could not be done or means nothing, and which attachments are nowhere to be found."""
+    if state.get("files_elsewhere"):
+        module.warn(
+            f"{state['files_elsewhere']} attachments of {state['database']} are in files that this host does not have: run this where they are, or bring "
+            "them into its data directory"
+        )
     for text in state.get("tables_locked", []):
         module.warn(f"left for the next run: {text}")
     for text in unknown_entries(wanted["tables"], state["tables"]):
@@ -289,7 +313,7 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
         still = table_steps(wanted["tables"], after["tables"])
         if len(still) > len(after.get("tables_locked", [])):
             raise OdooError("PostgreSQL reported success, and this is still to do: " + "; ".join(step.text for step in still))
-    warn_about_tables(module, wanted, after)
+    warn_about_leftovers(module, wanted, after)
     was, now = ({name for name, how in side["modules"].items() if how == "installed"} for side in (state, after))
     return {
         "changed": bool(changes or done),
@@ -313,6 +337,7 @@ def main() -> None:
             "admin_password": {"type": "str", "required": True, "no_log": True},
             "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
             "parameters": {"type": "dict", "default": {}},
+            "attachments_in_database": {"type": "bool", "default": False},
             "modules": {"type": "list", "elements": "str", "default": []},
             "table_parameters": {"type": "dict", "default": {}},
             "pause": {"type": "list", "elements": "str", "default": ["cron"]},

@@ -125,6 +125,11 @@ certificates:
   returned: always
   type: list
   elements: dict
+drained:
+  description: Application hosts that the edge on this host leaves out, and since when.
+  returned: always
+  type: dict
+  sample: {app2: "2026-11-25T02:00:00Z"}
 docker_error:
   description: Why the Docker engine could not be asked; empty when it answered.
   returned: always
@@ -142,6 +147,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import _machine
 from ..module_utils._compose_host import MANIFEST
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._patroni_api import PatroniError, container_hosts, own_api, read_health
@@ -312,8 +318,13 @@ def main() -> None:
         cluster = read_cluster(client, options["base_dir"], options["timeout"])
     except (DockerError, DockerUnavailable) as error:
         docker_error = f"the Docker engine cannot be asked: {error}"
+    try:
+        drained = _machine.drained(options["base_dir"])
+    except ValueError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
+        drained=drained,
         docker_error=docker_error,
         services=add_missing(services, options["base_dir"]),
         postgresql=cluster,

@@ -67,6 +67,10 @@ options:
     description: Directory of PostgreSQL's data, as in the role C(postgresql).
     type: path
     default: /var/lib/berth/postgresql
+  base_dir:
+    description: Directory that holds the projects.
+    type: path
+    default: /opt/berth
   docker_socket:
     description: Socket of the Docker Engine.
     type: path
@@ -162,6 +166,10 @@ host:
     postgresql:
       description: V(leader) or V(standby) where PostgreSQL runs and is well; V(blank) where it has no data; empty.
       type: str
+    drained:
+      description: Application hosts that the edge on this host leaves out, and since when.
+      type: dict
+      sample: {app2: "2026-11-25T02:00:00Z"}
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -211,6 +219,7 @@ def main() -> None:
             "peer_timeout": {"type": "float", "default": 1.0},
             "etcd_data_dir": {"type": "path", "default": "/var/lib/berth/etcd"},
             "postgresql_data_dir": {"type": "path", "default": "/var/lib/berth/postgresql"},
+            "base_dir": {"type": "path", "default": "/opt/berth"},
             "docker_socket": {"type": "path", "default": "/run/docker.sock"},
             "tier_hosts": {"type": "dict", "default": {}},
         },
@@ -219,6 +228,10 @@ def main() -> None:
     root = Path("/")
     engine, containers = ask_docker(module.params["docker_socket"])
     system = os.uname()
+    try:
+        drained = _machine.drained(module.params["base_dir"])
+    except ValueError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
         host={
@@ -237,6 +250,7 @@ def main() -> None:
             "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
             "etcd_healthy": _machine.healthy("etcd", containers),
             "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
+            "drained": drained,
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },

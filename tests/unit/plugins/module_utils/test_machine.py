@@ -275,3 +275,14 @@ def test_what_the_database_of_this_host_is(tmp_path: Path) -> None:
     (tmp_path / "17/standby.signal").touch()
     assert _machine.postgresql(str(tmp_path), well) == "standby"
     assert _machine.postgresql(str(tmp_path), ill) == ""
+
+
+def test_who_was_drained(tmp_path: Path) -> None:
+    assert _machine.drained(str(tmp_path)) == {}
+    file = tmp_path / "traefik/config/drained.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"app2": "2026-11-25T02:00:00Z"}')
+    assert _machine.drained(str(tmp_path)) == {"app2": "2026-11-25T02:00:00Z"}
+    file.write_text("[")
+    with pytest.raises(ValueError, match=r"drained\.json is damaged: remove it"):
+        _machine.drained(str(tmp_path))

@@ -41,13 +41,14 @@ def test_nothing_to_do() -> None:
 
 def test_each_difference_is_named() -> None:
     changing = {"languages": ["de_DE"], "login": "old", "parameters": {}, "modules": {}, "unfinished": "berth: changing modules"}
-    state = {**STATE, **changing}
+    state = {**STATE, **changing, "files": 3, "files_elsewhere": 2}
     assert odoo.database_changes(WANTED, state, password_right=False) == [
         "clean up an interrupted change of modules",
         "load language en_US",
         "rename the administrator's login from old to admin",
         "set the administrator's password",
         "set system parameter report.url",
+        "copy 3 attachments from files of this host into the database",
         "install stock",
     ]
 

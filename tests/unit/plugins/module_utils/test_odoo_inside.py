@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,14 @@ def test_connection_arguments_are_those_of_odoo() -> None:
 def test_a_configuration_is_for_one_database(name: str) -> None:
     with pytest.raises(inside.Refused, match="db_name"):
         inside.connection_arguments({"db_name": name})
+
+
+def test_attachments_whose_file_is_elsewhere_are_not_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odoo would read an empty file and store that."""
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab/abcd").write_bytes(b"x")
+    monkeypatch.setattr(inside, "rows", lambda *_: [(1, "ab/abcd"), (2, "ab/gone"), (3, "ab/abcd"), (4, "ab")])
+    assert inside.attachment_files(None, str(tmp_path)) == ([1, 3], 2)
 
 
 def test_states_between_two_others() -> None:

@@ -46,6 +46,12 @@ VARIABLES: dict[str, Any] = {
 }
 
 
+TWO = {**TIERS, "app": ["vm1", "vm2"], "edge": ["vm1", "vm2"]}
+SHARED: dict[str, Any] = {
+    "odoo_instances": {"main": {**VARIABLES["odoo_instances"]["main"], "sessions": "redis", "attachments": "database"}}
+}
+
+
 def host(variables: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, **more: Any) -> Host:
     values = {**VARIABLES, **(variables or {})}
     return Host(values, list(values), {}, None if "failure" in more else {**FACTS, **(facts or {})}, **more)
@@ -214,9 +220,8 @@ def test_a_port_moves_with_its_variable() -> None:
 
 def test_a_host_outside_of_the_limit_counts_like_its_fellow() -> None:
     """Else a limited run would plan fewer connections, and PostgreSQL would have to restart."""
-    tiers = {**TIERS, **{tier: ["vm1", "vm2"] for tier in ("edge", "app", "cache")}}
-    both = examine({"vm1": host(), "vm2": host()}, tiers)
-    limited = examine({"vm1": host(), "vm2": host(failure="unreachable: timed out", limited=True)}, tiers)
+    both = examine({"vm1": host(SHARED), "vm2": host(SHARED)}, TWO)
+    limited = examine({"vm1": host(SHARED), "vm2": host(SHARED, failure="unreachable: timed out", limited=True)}, TWO)
     assert limited.problems == []
     assert limited.plan["vm1"]["postgresql"]["max_connections"] == both.plan["vm1"]["postgresql"]["max_connections"]
     assert "vm2: outside of --limit" in limited.notes[0]
@@ -399,3 +404,56 @@ def test_a_rotation_that_was_not_finished_is_said() -> None:
     assert [note for note in report.notes if "berth.odoo.rotate_secrets" in note]
     secrets["main"]["db_user"] = "somebody"
     assert subjects(examine({"vm1": host({"odoo_instance_secrets": secrets})})) == ["odoo_instance_secrets.main.db_user"]
+
+
+def test_app_hosts_that_share_neither_logins_nor_files_are_refused_with_the_ways_out() -> None:
+    sessions, attachments = examine({"vm1": host(), "vm2": host()}, TWO).problems
+    assert (sessions.subject, sessions.hosts) == ("odoo_instances.main.sessions", ("vm1", "vm2"))
+    assert sessions.remedy == "odoo_instances.main: {sessions: redis}"
+    assert "(vm1, vm2)" in attachments.found and attachments.found.startswith("files, ")
+    assert attachments.remedy == "odoo_instances.main: {attachments: database}, or leave one host in the group app"
+    assert examine({"vm1": host(SHARED), "vm2": host(SHARED)}, TWO).problems == []
+
+
+def test_a_drained_host_is_noted_and_planned_without() -> None:
+    since = "2026-11-25T02:00:00Z"
+    hosts = {"vm1": host(SHARED, {"drained": {"vm2": since, "gone": since}}), "vm2": host(SHARED, {"drained": {}})}
+    report = examine(hosts, TWO)
+    assert (report.problems, report.plan["vm2"]["drained"]) == ([], since)
+    assert "drained" not in report.plan["vm1"]
+    (note,) = report.notes
+    assert note.startswith(f"vm2: drained since {since}: ") and note.endswith("berth.odoo.undrain -e target=vm2")
+
+
+def test_somebody_answers_when_all_that_is_left_was_drained() -> None:
+    hosts = {"vm1": host(SHARED, {"drained": {"vm1": "2026-11-25T02:00:00Z"}})}
+    report = examine(hosts)
+    assert report.problems == []
+    assert "drained" not in report.plan["vm1"]
+    assert "gets requests all the same" in report.notes[0]
+
+
+def test_a_port_for_other_hosts_is_free_or_named_with_what_moves_it() -> None:
+    listeners = [
+        {"port": port, "address": "::", "pid": 7, "process": "odoo-bin", "container": "", "ours": False} for port in (8069, 8070, 6379)
+    ]
+    odoo, redis = examine({"vm1": host(SHARED, {"listeners": listeners}), "vm2": host(SHARED)}, TWO).problems
+    assert (odoo.subject, redis.subject) == ("port 8069", "port 6379"), "nobody takes 8070 without batch_workers"
+    assert odoo.remedy.endswith("Or choose another port: odoo_instances.main.port")
+    assert "choose another" not in redis.remedy
+    assert examine({"vm1": host(facts={"listeners": listeners})}).problems == [], "one host publishes nothing"
+
+
+def test_instances_on_published_hosts_have_ports_of_their_own() -> None:
+    first = SHARED["odoo_instances"]["main"]
+    second = {**first, "domains": ["b.example.com"], "database": "b"}
+    secrets = VARIABLES["odoo_instance_secrets"]["main"]
+    both = {
+        "odoo_instances": {"main": first, "b": second},
+        "odoo_instance_secrets": {"main": secrets, "b": {key: f"other-{value}" for key, value in secrets.items()}},
+    }
+    (problem,) = examine({"vm1": host(both), "vm2": host(both)}, TWO, minimum_memory_mb=1).problems[:1]
+    assert problem.subject == "odoo_instances.b.port"
+    assert problem.found == "8069 (the default), so 8069 to 8072, of which main has some"
+    assert problem.remedy == "odoo_instances.b: {port: 8079}"
+    assert "odoo_instances.b.port" not in subjects(examine({"vm1": host(both)})), "one host publishes nothing"

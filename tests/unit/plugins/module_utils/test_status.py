@@ -156,3 +156,11 @@ def test_the_screen_shows_memory_versions_cluster_and_certificates() -> None:
 def test_columns_line_up() -> None:
     lines = _status.table([("A", "B"), ("long cell", "x")])
     assert lines == ["A          B", "long cell  x"]
+
+
+def test_a_drained_host_is_named_and_no_problem() -> None:
+    edge = host(drained={"app2": "2026-11-25T02:00:00Z"})
+    screen = _status.screen({"edge1": edge, "edge2": edge, "app2": host()}, ["edge1", "edge2", "app2"])
+    assert "Drained: app2 gets no requests from edge1, edge2 since 2026-11-25T02:00:00Z" in screen
+    assert "berth.odoo.undrain -e target=app2" in screen
+    assert problems({"edge1": edge}) == []

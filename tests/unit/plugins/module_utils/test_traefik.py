@@ -335,3 +335,24 @@ def test_bad_certificates_are_refused_without_showing_them(entry: Any) -> None:
         files(certificates={"main": entry})
     assert "traefik_certificates.main" in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+def test_with_several_servers_a_request_that_reached_none_is_sent_again() -> None:
+    two = files({**SITE, "web": ["http://10.0.0.1:8069", "http://10.0.0.2:8069"]})["site-main"]["http"]
+    again = {name.removeprefix("main-"): router["middlewares"][-1] == "again" for name, router in two["routers"].items() if "main-" in name}
+    assert again == {kind: kind not in ("deny", "websocket") for kind in traefik.PRIORITY}
+    balancer = two["services"]["main-web"]["loadBalancer"]
+    assert balancer["strategy"] == "p2c"
+    alone = files()["site-main"]["http"]
+    assert not any("again" in router.get("middlewares", []) for router in alone["routers"].values())
+    assert "strategy" not in alone["services"]["main-web"]["loadBalancer"]
+    retry = files()["common"]["http"]["middlewares"]["again"]["retry"]
+    assert set(retry) == {"attempts", "initialInterval"}, "one with a status would send again what a server has answered"
+
+
+def test_attempts_outlast_the_search_for_a_server_that_is_gone() -> None:
+    two = files({**SITE, "web": ["http://10.0.0.1:8069", "http://10.0.0.2:8069"]})
+    interval = float(two["site-main"]["http"]["services"]["main-web"]["loadBalancer"]["healthCheck"]["interval"].removesuffix("s"))
+    retry = two["common"]["http"]["middlewares"]["again"]["retry"]
+    shortest = float(retry["initialInterval"].removesuffix("ms")) / 1000 * 0.5
+    assert (retry["attempts"] - 1) * shortest > interval + 0.5

@@ -402,7 +402,7 @@ def test_database_hosts_may_come_alone_and_not_with_half_of_odoo() -> None:
 
 def test_a_small_and_a_large_topology_pass() -> None:
     assert not list(_validate.check_topology({tier: ["vm1"] for tier in _validate.REQUIRED_TIERS}))
-    three = {**{tier: ["a", "b"] for tier in _validate.REQUIRED_TIERS}, "database": ["a", "b", "c"]}
+    three = {**{tier: ["a", "b"] for tier in _validate.REQUIRED_TIERS}, "database": ["a", "b", "c"], "cache": ["a"]}
     assert not list(_validate.check_topology(three))
 
 
@@ -421,12 +421,29 @@ def test_a_witness_makes_two_database_hosts_odd() -> None:
     assert not list(_validate.check_topology(tiers))
 
 
-@pytest.mark.parametrize("tier", ["edge", "cache"])
-def test_an_edge_or_a_cache_away_from_odoo_is_refused(tier: str) -> None:
-    tiers = {**{name: ["a"] for name in _validate.REQUIRED_TIERS}, tier: ["a", "b"]}
-    (problem,) = _validate.check_topology(tiers)
-    assert problem.subject == f"groups {tier} and app"
-    assert "(b)" in problem.found
+def test_two_caches_are_refused_and_tiers_may_be_apart() -> None:
+    apart = {"edge": ["e"], "app": ["a", "b"], "cache": ["c"], "database": ["d"]}
+    assert not list(_validate.check_topology(apart))
+    (problem,) = _validate.check_topology({**apart, "cache": ["c", "e"]})
+    assert problem.subject == "group cache"
+    assert "(c, e)" in problem.found
+
+
+@pytest.mark.parametrize("port", [0, 65533, 70000])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    (problem,) = _validate.check_instances("vm1", {"main": {"domains": ["a.example"], "database": "a", "port": port}})
+    assert problem.subject == "odoo_instances.main.port"
+
+
+def test_edges_and_caches_are_reached_where_they_are() -> None:
+    tiers = {"edge": ["front"], "app": ["app1", "front"], "cache": ["front"], "database": ["front"]}
+    instances = {"main": {"port": 9000}, "broken": {"port": "x"}, "worse": None}
+    variable = lambda host, name: instances if name == "odoo_instances" else None  # noqa: E731
+    assert _validate.peers_of("front", tiers, variable) == [
+        {"name": "app1", "address": "app1", "port": 9000},
+        {"name": "app1", "address": "app1", "port": 9003},
+    ]
+    assert {"name": "front", "address": "front", "port": 6379} in _validate.peers_of("app1", tiers, variable)
 
 
 def test_one_host_has_no_peers() -> None:

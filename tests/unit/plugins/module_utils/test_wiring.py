@@ -118,3 +118,41 @@ def test_a_witness_votes_and_holds_no_data() -> None:
 def test_a_member_on_the_application_s_own_host_is_next_door() -> None:
     found = topology({"app": ["db1"], "database": ["db1", "db2", "db3"]}, ADDRESSES)["db1"]
     assert found["haproxy_members"] == {"db1": "postgresql", "db2": "10.0.0.3", "db3": "10.0.0.4"}
+
+
+APART = {"edge": ["e1", "app1"], "app": ["app1", "app2"], "cache": ["e1"], "database": ["e1"]}
+AT = {"e1": "10.0.0.9", "app1": "10.0.0.1", "app2": "10.0.0.2"}
+
+
+def test_what_other_hosts_need_is_published_on_the_private_address() -> None:
+    found = topology(APART, AT)
+    assert found["app1"]["traefik_apps"] == {"app1": "", "app2": "10.0.0.2"}
+    assert found["e1"]["traefik_apps"] == {"app1": "10.0.0.1", "app2": "10.0.0.2"}
+    assert {name: found[name]["odoo_publish_address"] for name in found} == {"e1": "", "app1": "10.0.0.1", "app2": "10.0.0.2"}
+    assert {name: found[name]["redis_publish_address"] for name in found} == {"e1": "10.0.0.9", "app1": "", "app2": ""}
+    assert {name: found[name]["odoo_redis"] for name in found} == {"e1": "redis:6379", "app1": "10.0.0.9:6379", "app2": "10.0.0.9:6379"}
+    assert all(found[name]["odoo_redis_published"] for name in found)
+    assert found["e1"]["postgresql_client_networks"] == ["10.0.0.1/32", "10.0.0.2/32"]
+
+
+def test_one_host_has_all_tiers_next_door() -> None:
+    alone = topology({tier: ["vm1"] for tier in ("edge", "app", "database", "cache")}, {"vm1": "vm1"})["vm1"]
+    assert (alone["odoo_publish_address"], alone["redis_publish_address"], alone["odoo_redis"]) == ("", "", "redis:6379")
+    assert alone["odoo_redis_published"] is False
+    assert alone["traefik_apps"] == {"vm1": ""}
+
+
+def test_an_edge_sends_requests_to_every_host_that_was_not_drained() -> None:
+    sizes = {"web_workers": 4, "batch_workers": 1}
+    plan = {"app1": {"odoo": {"main": sizes, "test": sizes}}, "app2": {"odoo": {"main": sizes}}, "e1": {}}
+    instances = {"main": INSTANCES["main"], "test": {**INSTANCES["test"], "port": 8079}}
+    apps = topology(APART, AT)["e1"]["traefik_apps"]
+    main, test = wire(instances, SECRETS, plan, apps)["traefik_sites"]
+    assert main["web"] == ["http://10.0.0.1:8069", "http://10.0.0.2:8069"]
+    assert main["websocket"] == ["http://10.0.0.1:8072", "http://10.0.0.2:8072"]
+    assert (main["batch"], main["workers"]) == (["http://10.0.0.1:8070", "http://10.0.0.2:8070"], 8)
+    assert (test["web"], test["websocket"]) == (["http://10.0.0.1:8079"], ["http://10.0.0.1:8082"])
+    plan["app2"]["drained"] = "2026-11-25T02:00:00Z"
+    wiring = wire(instances, SECRETS, plan, apps)
+    assert (wiring["traefik_sites"][0]["web"], wiring["traefik_sites"][0]["workers"]) == (["http://10.0.0.1:8069"], 4)
+    assert wiring["traefik_drained"] == {"app2": "2026-11-25T02:00:00Z"}

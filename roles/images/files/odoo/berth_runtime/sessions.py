@@ -157,8 +157,9 @@ def connect(settings: dict[str, Any]) -> redis.Redis:
     """Return a client of one Redis server. It connects when it is used.
 
     Args:
-        settings: ``host``, ``port``, ``user`` and ``password``.
+        settings: ``host``, ``port``, ``user`` and ``password``; with ``authority``, PEM text, over TLS with a certificate that it signed.
     """
+    encryption = {"ssl": True, "ssl_ca_data": settings["authority"], "ssl_check_hostname": True} if settings.get("authority") else {}
     return redis.Redis(
         host=settings["host"],
         port=int(settings["port"]),
@@ -171,6 +172,7 @@ def connect(settings: dict[str, Any]) -> redis.Redis:
         retry=Retry(ExponentialBackoff(cap=TIMEOUT, base=0.05), RETRIES),
         # A server that loads its file after a restart is away, too, and Docker does not know the name of a container that is stopped.
         retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError],
+        **encryption,
     )
 
 
