@@ -162,6 +162,10 @@ host:
     postgresql:
       description: V(leader) or V(standby) where PostgreSQL runs and is well; V(blank) where it has no data; empty.
       type: str
+    instances:
+      description: Names of the Odoo instances that were put on the host, whether they run or not.
+      type: list
+      elements: str
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -181,6 +185,7 @@ from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavaila
 
 # What the role etcd wrote last.
 ETCD_SETTINGS = "/opt/berth/etcd/config/etcd.yml"
+PROJECTS = "/opt/berth"
 PACKAGES = ("docker.io", "docker-compose", "docker-ce", "systemd-timesyncd", "chrony", "ntpsec")
 
 
@@ -237,6 +242,7 @@ def main() -> None:
             "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
             "etcd_healthy": _machine.healthy("etcd", containers),
             "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
+            "instances": _machine.instances(PROJECTS),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },

@@ -275,3 +275,12 @@ def test_what_the_database_of_this_host_is(tmp_path: Path) -> None:
     (tmp_path / "17/standby.signal").touch()
     assert _machine.postgresql(str(tmp_path), well) == "standby"
     assert _machine.postgresql(str(tmp_path), ill) == ""
+
+
+def test_instances_are_the_projects_of_the_role_odoo(tmp_path: Path) -> None:
+    for name in ("odoo-shop", "odoo-main", "redis"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".berth.json").write_text("{}")
+    (tmp_path / "odoo-by-hand").mkdir()
+    assert _machine.instances(str(tmp_path)) == ["main", "shop"]
+    assert _machine.instances(str(tmp_path / "nothing")) == []
