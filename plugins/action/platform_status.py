@@ -70,7 +70,9 @@ class ActionModule(ActionBase):
                 **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
             known = arguments["instances"].get(host)
-            hosts[host]["services"] = _status.with_instances(hosts[host]["services"] or [], known) if known else hosts[host]["services"] or []
+            hosts[host]["services"] = (
+                _status.with_instances(hosts[host]["services"] or [], known) if known else hosts[host]["services"] or []
+            )
         inventory = (task_vars or {})["groups"]["all"]
         found = _status.problems(hosts, inventory)
         if arguments["json_file"]:

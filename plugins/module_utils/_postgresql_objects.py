@@ -217,9 +217,7 @@ SELECT json_build_object('database', current_database(),
 """  # noqa: S608 - literal() quotes the names
 
 
-def read_script(
-    roles: list[dict[str, Any]], databases: Iterable[str], template: str, removed: dict[str, list[str]] | None = None
-) -> str:
+def read_script(roles: list[dict[str, Any]], databases: Iterable[str], template: str, removed: dict[str, list[str]] | None = None) -> str:
     """Return the psql script that reads everything :func:`plan` compares, one JSON document a line.
 
     :param roles: ``name`` and perhaps ``reads`` of each role.

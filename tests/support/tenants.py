@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +29,23 @@ class Tenant(Odoo):
     def request(self, path: str, *, headers: Mapping[str, str] | None = None, **options: Any) -> Answer:
         """As of any client."""
         return super().request(path, headers={"Host": f"{self.name}.{DOMAIN}", **(headers or {})}, **options)
+
+
+def psql(host: Host, query: str, database: str = "postgres") -> list[str]:
+    """Ask PostgreSQL as its superuser; one line a row, columns separated by ``|``."""
+    return host.run(f"docker exec postgresql-postgresql-1 psql -d {database} -XtAc {shlex.quote(query)}").splitlines()
+
+
+def redis_keys(host: Host, prefix: str) -> list[str]:
+    """Keys that Redis has stored below a prefix, from a copy of its data: nobody may list them in the server."""
+    program = (
+        "cp -a /data /tmp/data && redis-server --dir /tmp/data --appendonly yes --save '' --unixsocket /tmp/s --port 0 --daemonize yes >/dev/null && "
+        f"until redis-cli -e -s /tmp/s PING >/dev/null 2>&1; do sleep 0.1; done; redis-cli -e -s /tmp/s --scan --pattern {shlex.quote(prefix + '*')}"
+    )
+    image = host.container("redis/redis").facts["Image"]
+    return host.run(
+        f"docker run --rm --network none --user 46379:46379 -v /var/lib/berth/redis:/data:ro --entrypoint bash {image} -c {shlex.quote(program)}"
+    ).splitlines()
 
 
 def inside(host: Host, container: str, program: str, *, timeout: float = 60) -> Any:

@@ -79,7 +79,15 @@ def test_the_other_s_keys_are_closed(host: Host, secrets: dict[str, Any]) -> Non
         return host.run(f"docker exec -i redis-redis-1 sh -c '{inner} 2>&1'", stdin=secrets["acme"]["redis_password"] + "\n").strip()
 
     assert redis("set acme:test value ex 60") == "OK"
-    for command in ("get globex:test", "set globex:test value", "del globex:test", "publish globex:test x", "scan 0", "keys acme:*", "flushall"):
+    for command in (
+        "get globex:test",
+        "set globex:test value",
+        "del globex:test",
+        "publish globex:test x",
+        "scan 0",
+        "keys acme:*",
+        "flushall",
+    ):
         assert "NOPERM" in redis(command), command
 
 
