@@ -850,6 +850,13 @@ def format_plan(result: Plan, machines: Mapping[str, Machine]) -> list[str]:
     return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows]
 
 
+_PLACES = {
+    ROOM: "kept for instances that are not there yet (preflight_room_for_instances)",
+    "odoo-maintenance": f"one installation or upgrade at a time, {MAINTENANCE_MB} MB with the cron that it replaces",
+}
+"""What is no container of its own."""
+
+
 def _remark(part: Mapping[str, Any], service: str) -> str:
     if service == "postgresql":
         values = part["postgresql"]
@@ -870,10 +877,8 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
         return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
     if service == "redis":
         return f"maxmemory {part['redis']['maxmemory_mb']} MB"
-    if service == "odoo-maintenance":
-        return f"one installation or upgrade at a time, {MAINTENANCE_MB} MB with the cron that it replaces"
-    if service == ROOM:
-        return "kept for instances that are not there yet (preflight_room_for_instances)"
+    if service in _PLACES:
+        return _PLACES[service]
     if service.startswith("odoo-"):
         name, tier = service.removeprefix("odoo-").rsplit("-", 1)
         odoo = part["odoo"][name]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
+from ansible_collections.berth.odoo.tests.support.tenants import psql
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
@@ -26,7 +27,6 @@ env.cr.commit()
 print("jobs=" + json.dumps([job.uuid for job in jobs]))
 """
 SHELL = "docker exec -i odoo-acme-web-1 odoo shell --no-http --log-level=error"
-PSQL = "docker exec postgresql-postgresql-1 psql -d acme -XtAc"
 
 
 def test_jobs_run_in_the_queue_and_print_reports(host: Host) -> None:
@@ -34,7 +34,7 @@ def test_jobs_run_in_the_queue_and_print_reports(host: Host) -> None:
     uuids = json.loads(re.findall(r"jobs=(\[.*\])", output)[-1])
 
     def done() -> bool:
-        rows = host.run(f'{PSQL} "SELECT uuid, state, exc_info FROM queue_job"').splitlines()
+        rows = psql(host, "SELECT uuid, state, exc_info FROM queue_job", "acme")
         states = {row.split("|")[0]: row.split("|")[1] for row in rows if row.split("|")[0] in uuids}
         assert set(states.values()) == {"done"}, f"{states}: {rows}"
         return True
@@ -48,8 +48,10 @@ def test_jobs_run_in_the_queue_and_print_reports(host: Host) -> None:
 
 def test_who_listens_and_who_works_is_seen_in_postgresql(host: Host) -> None:
     """One connection of the runner that keeps its session, beside those of the workers."""
-    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'acme' AND query LIKE 'LISTEN queue_job%'"
-    wait_for("a runner that listens", lambda: host.run(f'{PSQL} "{question}"').strip() == "1", seconds=60, interval=1)
+    question = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = 'acme' AND application_name LIKE 'odoo-queue-%' AND query LIKE 'LISTEN%'"
+    )
+    wait_for("a runner that listens", lambda: psql(host, question) == ["1"], seconds=60, interval=1)
 
 
 def test_it_has_limits_of_its_own_and_time_for_its_longest_job(host: Host) -> None:
