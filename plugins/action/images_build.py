@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import os
 import shlex
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.berth.odoo.plugins.module_utils import _image_archive, _image_build, _images
+from ansible_collections.berth.odoo.plugins.module_utils import _image_archive, _image_build, _images, _odoo_addons
 
 ARGUMENTS: dict[str, Any] = {
     "names": {"type": "list", "elements": "str", "required": True},
     "contexts_dir": {"type": "path", "required": True},
     "base_image": {"type": "str", "required": True},
     "build_args": {"type": "dict", "default": {}},
+    "addons": {"type": "dict", "default": {}},
     "refresh": {"type": "str", "default": ""},
     "archive_dir": {"type": "path"},
     "temp_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - as in the module
@@ -34,6 +37,40 @@ def read_contexts(directory: Path) -> dict[str, tuple[int, bytes]]:
         if path.is_file() and "__pycache__" not in path.parts:
             files[path.relative_to(directory).as_posix()] = (path.stat().st_mode & 0o777, path.read_bytes())
     return files
+
+
+def read_addons(
+    names: list[str], given: dict[str, dict[str, Any]], scratch: Path, contexts: dict[str, tuple[int, bytes]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the module needs to know of the add-ons of each image, and leave their modules in C(<name>.tar) in a directory.
+
+    Raises:
+        AddonsError: Something about them is wrong.
+    """
+    found = {}
+    for name in names:
+        paths, requirements = (given.get(name) or {}).get("addons") or [], (given.get(name) or {}).get("requirements") or ""
+        if not paths and not requirements:
+            continue
+        if name != _image_build.ODOO and f"{name}/Dockerfile" in contexts:
+            raise _odoo_addons.AddonsError(f"images_odoo_variants: {name} is another image of the platform; call yours odoo-<something>")
+        text = ""
+        if requirements:
+            try:
+                text = Path(requirements).expanduser().read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise _odoo_addons.AddonsError(f"images_odoo_requirements: cannot read {requirements}: {error}") from error
+            _odoo_addons.check_requirements(text, requirements)
+        (scratch / f"{name}.unpacked").mkdir()
+        addons = _odoo_addons.collect(paths, scratch / f"{name}.unpacked")
+        found[name] = {
+            "modules": sorted(addons.modules),
+            "requirements": text,
+            "revision": addons.revision,
+            "sha256": _odoo_addons.write_tar(addons.modules, scratch / f"{name}.tar"),
+            "path": "",
+        }
+    return found
 
 
 class ActionModule(ActionBase):
@@ -56,12 +93,33 @@ class ActionModule(ActionBase):
         except _images.ImageError as error:
             raise AnsibleActionFail(str(error)) from error
         parameters = {**{key: value for key, value in arguments.items() if value is not None}, "files": _image_build.pack_files(files)}
-        if not arguments["archive_dir"]:
-            result: dict[str, Any] = self._execute_module("berth.odoo.images_build", parameters, task_vars=task_vars)
-            return result
-        return self._build_archives(Path(arguments["archive_dir"]), parameters, task_vars or {})
+        self._remote_dir = ""
+        try:
+            with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as scratch:
+                parameters["addons"] = read_addons(arguments["names"], arguments["addons"], Path(scratch), files)
+                if not arguments["archive_dir"]:
+                    return self._build(parameters, Path(scratch), task_vars or {})
+                return self._build_archives(Path(arguments["archive_dir"]), parameters, Path(scratch), task_vars or {})
+        except _odoo_addons.AddonsError as error:
+            raise AnsibleActionFail(str(error)) from error
+        finally:
+            if self._remote_dir:
+                self._low_level_execute_command(f"rm -rf {shlex.quote(self._remote_dir)}", sudoable=False)
 
-    def _build_archives(self, directory: Path, parameters: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    def _build(self, parameters: dict[str, Any], scratch: Path, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Run the module; send it the modules of Odoo when it says that it needs them."""
+        result: dict[str, Any] = self._execute_module("berth.odoo.images_build", parameters, task_vars=task_vars)
+        if not result.get("send"):
+            return result
+        directory = self._directory_on_host(parameters["temp_dir"])
+        addons = {name: dict(given) for name, given in parameters["addons"].items()}
+        for name in result["send"]:
+            addons[name]["path"] = f"{directory}/{name}-modules.tar"
+            self._transfer_file(str(scratch / f"{name}.tar"), addons[name]["path"])
+        built: dict[str, Any] = self._execute_module("berth.odoo.images_build", {**parameters, "addons": addons}, task_vars=task_vars)
+        return built
+
+    def _build_archives(self, directory: Path, parameters: dict[str, Any], scratch: Path, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Build what the archive directory lacks and write it there, the manifest last."""
         manifest = directory / _images.MANIFEST_NAME
         entries: dict[str, dict[str, Any]] = {}
@@ -76,12 +134,11 @@ class ActionModule(ActionBase):
             if (directory / entry["file"]).is_file() and (directory / entry["file"]).stat().st_size == entry.get("size")
         }
         parameters["known"] = known
-        save_dir = ""
         try:
             if not self._task.check_mode:
                 directory.mkdir(parents=True, exist_ok=True)
-                save_dir = parameters["save_dir"] = self._make_save_dir(parameters["temp_dir"])
-            result: dict[str, Any] = self._execute_module("berth.odoo.images_build", parameters, task_vars=task_vars)
+                parameters["save_dir"] = self._directory_on_host(parameters["temp_dir"])
+            result = self._build(parameters, scratch, task_vars)
             if result.get("failed"):
                 return result
             for name, image in result["images"].items():
@@ -99,12 +156,11 @@ class ActionModule(ActionBase):
             return result
         except OSError as error:
             raise AnsibleActionFail(f"cannot write the archives to {directory}: {error}") from error
-        finally:
-            if save_dir:
-                self._low_level_execute_command(f"rm -rf {shlex.quote(save_dir)}", sudoable=False)
 
-    def _make_save_dir(self, temp_dir: str) -> str:
-        """Make a directory on the build host that only its login user and root can enter."""
+    def _directory_on_host(self, temp_dir: str) -> str:
+        """Return this run's directory on the build host, which only its login user and root can enter."""
+        if self._remote_dir:
+            return self._remote_dir
         quoted = shlex.quote(temp_dir)
         # A build takes minutes; what is a day old was left by a run that was killed.
         clean = f"find {quoted} -maxdepth 1 -name 'berth-build.*' -user \"$(id -u)\" -mtime +0 -exec rm -rf {{}} +"
@@ -112,7 +168,8 @@ class ActionModule(ActionBase):
         lines = made.get("stdout", "").strip().splitlines()
         if made["rc"] != 0 or not lines:
             raise AnsibleActionFail(f"cannot make a directory in {temp_dir} on the build host: {made.get('stderr', '').strip()}")
-        return str(lines[-1])
+        self._remote_dir = str(lines[-1])
+        return self._remote_dir
 
     def _fetch(self, remote: str, directory: Path, image: dict[str, Any]) -> None:
         """Bring one archive to the controller; it appears under its name only when it is whole."""

@@ -46,7 +46,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._wiring import IMAGES, analyst_networks
+from ..module_utils._wiring import IMAGES, analyst_networks, variants
 from ..module_utils._wiring import topology as compute
 
 
@@ -66,7 +66,10 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
                 f"Type in host_vars/{host}.yml: host_address: 10.0.0.11"
             )
         addresses[host] = address
-    return compute(tiers, addresses, readers=readers)
+    found = compute(tiers, addresses, readers=readers)
+    for host in tiers["app"]:
+        found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
+    return found
 
 
 def _is_address(text: str) -> bool:

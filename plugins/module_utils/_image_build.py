@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import tempfile
 import zlib
@@ -25,6 +26,10 @@ from . import _image_archive, _images
 
 REPOSITORY = "berth"
 COMMON = "common"
+# The image that add-ons are laid on, and the directory of the Dockerfile that does it.
+ODOO = "odoo"
+ADDONS = "odoo_addons"
+MODULES_TAR = f"{ADDONS}/modules.tar"
 # Where distributions keep the certificate authorities that an administrator added: Debian and Ubuntu, Fedora and RHEL, Arch, openSUSE.
 LOCAL_AUTHORITIES = (
     "/usr/local/share/ca-certificates",
@@ -50,12 +55,15 @@ class Build(NamedTuple):
     """One image to build.
 
     Attributes:
-        name: Directory of its Dockerfile.
+        name: What it is called; also the directory of its contract check, and of its Dockerfile when that is not said.
         files: Mode and content of the build context by path: the common files and the image's own.
         args: Build arguments that its Dockerfile declares, without BASE_IMAGE.
         base: Reference of the base image.
         base_id: Its id.
         inputs: Hash of all of these.
+        on: The image of ours that it is laid on, with the base image below that; None without.
+        modules: Tar file with a site's own modules, for an image laid on another.
+        revision: Git revision of the modules.
     """
 
     name: str
@@ -64,6 +72,19 @@ class Build(NamedTuple):
     base: str
     base_id: str
     inputs: str
+    on: Build | None = None
+    modules: str = ""
+    revision: str = ""
+
+    @property
+    def directory(self) -> str:
+        """Directory of its Dockerfile."""
+        return ADDONS if self.on else self.name
+
+    @property
+    def contract(self) -> str:
+        """Directory of its contract check. Add-ons must leave the image as the role needs it."""
+        return self.on.name if self.on else self.name
 
 
 def docker(arguments: Sequence[str], stdin: str | None = None) -> str:
@@ -175,7 +196,8 @@ def base_image_id(base: str, *, may_pull: bool) -> str | None:
 def built(build: Build) -> str | None:
     """Return the id of an image that was built from the same inputs on this engine, None without."""
     listed = docker(["image", "ls", "--quiet", "--no-trunc", "--filter", f"label={_images.INPUTS_LABEL}={build.inputs}"])
-    return next(iter(listed.split()), None)
+    # What a failed build left on top of an image has its labels, too.
+    return next((image_id for image_id in listed.split() if reference_of(image_id, build)), None)
 
 
 def inspect(image: str) -> tuple[str, int]:
@@ -193,11 +215,14 @@ def check_contract(build: Build, image: str) -> dict[str, str]:
     Raises:
         BuildError: The check failed; its words are in the message.
     """
-    script = build.files.get(f"{build.name}/contract.sh")
+    script = build.files.get(f"{build.contract}/contract.sh")
     if script is None:
         raise BuildError(f"image {build.name} has no contract.sh beside its Dockerfile: it says what the image must hold, and its version")
+    text = script[1].decode("utf-8")
+    if program := build.files.get(f"{build.contract}/contract.py"):
+        text += f"\npython3 - <<'CONTRACT'\n{program[1].decode('utf-8')}\nCONTRACT\n"
     try:
-        output = docker(["run", "--rm", "--interactive", *_ISOLATED, "--entrypoint", "sh", image, "-s"], script[1].decode("utf-8"))
+        output = docker(["run", "--rm", "--interactive", *_ISOLATED, "--entrypoint", "sh", image, "-s"], text)
         return _images.parse_contract(output, build.name)
     except (BuildError, _images.ImageError) as error:
         raise BuildError(f"image {build.name} was built and does not keep its contract: {error}") from error
@@ -212,6 +237,10 @@ def build_image(build: Build) -> tuple[str, dict[str, str]]:
     Raises:
         BuildError: With the last lines of the build's output.
     """
+    base, base_id = build.base, build.base_id
+    if build.on:
+        base = ensure_built(build.on)[0]
+        base_id = inspect(base)[0]
     # A name of this run's own: another one may build the same inputs at the same time, and remove its name when it is done.
     unchecked = f"{REPOSITORY}/{build.name}:build-{build.inputs[:12]}-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="berth-build-") as context:
@@ -222,23 +251,33 @@ def build_image(build: Build) -> tuple[str, dict[str, str]]:
             file.chmod(0o755 if mode & 0o100 else 0o644)
             # The same content gets the same layer, whenever it was checked out.
             os.utime(file, (0, 0))
-        arguments = ["build", "--force-rm", "--tag", unchecked, "--file", str(Path(context, build.name, "Dockerfile"))]
-        for key, value in {**build.args, "BASE_IMAGE": build.base}.items():
+        if build.modules:
+            shutil.copyfile(build.modules, Path(context, MODULES_TAR))
+            os.utime(Path(context, MODULES_TAR), (0, 0))
+        arguments = ["build", "--force-rm", "--tag", unchecked, "--file", str(Path(context, build.directory, "Dockerfile"))]
+        for key, value in {**build.args, "BASE_IMAGE": base}.items():
             arguments += ["--build-arg", f"{key}={value}"]
         try:
             docker([*arguments, context])
         except BuildError as error:
             raise BuildError(f"image {build.name} could not be built: {error}") from error
-    facts = check_contract(build, unchecked)
+    try:
+        facts = check_contract(build, unchecked)
+    except BuildError:
+        # Nobody can use it, and under no name the next removal of unused images finds it.
+        docker(["rmi", "--no-prune", unchecked])
+        raise
     reference = f"{REPOSITORY}/{build.name}:{_images.tag(facts['version'], build.inputs)}"
     labels = {
         _images.INPUTS_LABEL: build.inputs,
         _images.VERSION_LABEL: facts["version"],
         "org.opencontainers.image.title": f"{REPOSITORY}/{build.name}",
         "org.opencontainers.image.vendor": "berth.odoo",
-        "org.opencontainers.image.base.name": build.base,
-        "org.opencontainers.image.base.digest": build.base_id,
+        "org.opencontainers.image.base.name": base,
+        "org.opencontainers.image.base.digest": base_id,
     }
+    if build.revision:
+        labels["org.opencontainers.image.revision"] = build.revision
     # The version is known only now, so labels and the final name come in a step of their own that adds no layer.
     docker(
         ["build", "--tag", reference, *(word for label in labels.items() for word in ("--label", "=".join(label))), "-"],
@@ -248,16 +287,17 @@ def build_image(build: Build) -> tuple[str, dict[str, str]]:
     return reference, facts
 
 
-def reference_of(image_id: str, name: str) -> str | None:
+def reference_of(image_id: str, build: Build) -> str | None:
     """Return the reference that :func:`build_image` gave an image, None when somebody removed it."""
     tags = docker(["image", "inspect", "--format", "{{range .RepoTags}}{{.}} {{end}}", image_id]).split()
-    return next((tag for tag in tags if tag.startswith(f"{REPOSITORY}/{name}:") and ":build-" not in tag), None)
+    ending = f"-{build.inputs[:12]}"
+    return next((tag for tag in tags if tag.startswith(f"{REPOSITORY}/{build.name}:") and tag.endswith(ending)), None)
 
 
 def ensure_built(build: Build) -> tuple[str, dict[str, str], bool]:
     """Return reference and contract of an image with these inputs, and whether it had to be built."""
     image_id = built(build)
-    reference = reference_of(image_id, build.name) if image_id else None
+    reference = reference_of(image_id, build) if image_id else None
     if reference is None:
         return (*build_image(build), True)
     return reference, check_contract(build, reference), False
@@ -296,6 +336,7 @@ def entry(build: Build, reference: str, facts: Mapping[str, str], contents: _ima
         "version": facts["version"],
         "inputs": build.inputs,
         "base": {"reference": build.base, "id": build.base_id},
+        **({"revision": build.revision} if build.revision else {}),
         "contract": dict(facts),
         "file": f"{build.name}-{reference.rpartition(':')[2]}.tar",
         "size": archive.stat().st_size,

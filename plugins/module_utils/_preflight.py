@@ -208,9 +208,10 @@ def _check_variables(
     for variable, reason in host.unrenderable.items():
         yield Problem((name,), variable, f"no value: {reason}", "a value", f"correct {variable}")
     certificates = variables.get("traefik_certificates")
+    variants = variables.get("images_odoo_variants")
     yield from _validate.check_instances(
         name,
-        variables.get("odoo_instances") or {},
+        _without_variants(variables.get("odoo_instances") or {}, variants if isinstance(variants, Mapping) else {}),
         None if "traefik_certificates" in host.unrenderable else list(certificates) if isinstance(certificates, Mapping) else [],
         require_digests=rules.require_image_digests,
     )
@@ -240,6 +241,18 @@ def _check_variables(
     yield from _validate.check_distinct(name, secrets)
     if isinstance(tables := variables.get("odoo_table_parameters"), Mapping):
         yield from _odoo_tables.check_tables(name, tables)
+
+
+def _without_variants(instances: Any, variants: Mapping[str, Any]) -> Any:
+    """Return instances without the images that we build for them, which have no registry and no digest."""
+    if not isinstance(instances, Mapping):
+        return instances
+    return {
+        name: {key: value for key, value in entry.items() if key != "image" or not isinstance(value, str) or value not in variants}
+        if isinstance(entry, Mapping)
+        else entry
+        for name, entry in instances.items()
+    }
 
 
 def _check_authority(name: str, variables: Mapping[str, Any], required: bool, now: int, notes: list[tuple[str, str]]) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ A role knows nothing of instances or of other roles; the playbooks hand each one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 MONITORING_ROLE = {
@@ -167,6 +167,12 @@ IMAGES = {
     "witness": ("etcd",),
 }
 """The images that each tier runs."""
+
+
+def variants(instances: Mapping[str, Mapping[str, Any]] | None, known: Collection[str]) -> list[str]:
+    """Return the images of C(images_odoo_variants) that instances use. What else an instance has as its image is a reference."""
+    return list(dict.fromkeys(instance["image"] for instance in (instances or {}).values() if instance.get("image") in known))
+
 
 ETCD_PORT = 2379
 

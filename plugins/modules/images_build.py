@@ -65,6 +65,14 @@ options:
     description: The build contexts, packed. Set by the action plugin.
     type: str
     default: ''
+  addons:
+    description:
+      - Odoo modules and Python packages by image. Such an image is laid on the image C(odoo), is checked as that is, and may have any
+        name that no Dockerfile has, or C(odoo).
+      - C(addons) is a list of directories and archives of modules on the controller, C(requirements) a file there with packages pinned by
+        version and hash.
+    type: dict
+    default: {}
   known:
     description: Inputs' hash of each archive that is there. Set by the action plugin.
     type: dict
@@ -75,6 +83,16 @@ options:
 """
 
 EXAMPLES = r"""
+- name: Lay a site's own modules and a package of OCA on the image of Odoo
+  berth.odoo.images_build:
+    names: [odoo]
+    contexts_dir: "{{ role_path }}/files"
+    base_image: debian:trixie-slim
+    addons:
+      odoo:
+        addons: [/srv/acme/addons]
+        requirements: /srv/acme/requirements.txt
+
 - name: Build the images on the machine that runs Ansible
   berth.odoo.images_build:
     names: [odoo, postgresql]
@@ -140,20 +158,41 @@ def plan(params: dict[str, Any], *, may_pull: bool) -> list[_image_build.Build]:
     """Return what each image is built from. Raises BuildError."""
     files = _image_build.unpack_files(params["files"])
     given = {key: str(value) for key, value in params["build_args"].items()}
-    contexts = {name: _image_build.context_of(name, files) for name in params["names"]}
+    contexts = {name: _image_build.context_of(_image_build.ADDONS if name in params["addons"] else name, files) for name in params["names"]}
     # An argument belongs to one image or another: also to one that is not built today.
     everything = (content for path, (_mode, content) in files.items() if path.endswith("/Dockerfile"))
     _image_build.check_args(given, set().union(*map(_image_build.declared_args, everything)))
     base_id = _image_build.base_image_id(params["base_image"], may_pull=may_pull) or ""
     args = access_args(given)
-    builds = []
-    for name, context in contexts.items():
-        declared = _image_build.declared_args(context[f"{name}/Dockerfile"][1])
+
+    def own_args(dockerfile: tuple[int, bytes]) -> dict[str, str]:
+        declared = _image_build.declared_args(dockerfile[1])
         # Docker knows the proxies without a declaration.
-        own = {key: value for key, value in args.items() if key in declared or key.upper().endswith("_PROXY")}
+        return {key: value for key, value in args.items() if key in declared or key.upper().endswith("_PROXY")}
+
+    def plain(name: str, context: dict[str, tuple[int, bytes]]) -> _image_build.Build:
+        own = own_args(context[f"{name}/Dockerfile"])
         inputs = _images.inputs_hash(context, base_id, own, params["refresh"])
-        builds.append(_image_build.Build(name, context, own, params["base_image"], base_id, inputs))
-    return builds
+        return _image_build.Build(name, context, own, params["base_image"], base_id, inputs)
+
+    def with_addons(name: str, given: dict[str, Any]) -> _image_build.Build:
+        on = plain(_image_build.ODOO, _image_build.context_of(_image_build.ODOO, files))
+        context = {
+            **{path: value for path, value in on.files.items() if "/contract." in path},
+            **_image_build.context_of(_image_build.ADDONS, files),
+            f"{_image_build.ADDONS}/requirements.txt": (0o644, given["requirements"].encode()),
+            f"{_image_build.ADDONS}/modules.txt": (0o644, "".join(f"{module}\n" for module in sorted(given["modules"])).encode()),
+        }
+        own = own_args(context[f"{_image_build.ADDONS}/Dockerfile"])
+        # Not the id of the image below: another build host, which has it to build first, would call the same modules something else.
+        content = {**context, _image_build.MODULES_TAR: (0o644, given["sha256"].encode())}
+        inputs = _images.inputs_hash(content, on.inputs, own, "")
+        return _image_build.Build(name, context, own, on.base, base_id, inputs, on, given["path"], given["revision"])
+
+    return [
+        with_addons(name, params["addons"][name]) if name in params["addons"] else plain(name, context)
+        for name, context in contexts.items()
+    ]
 
 
 def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
@@ -183,7 +222,7 @@ def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
 def predict(build: _image_build.Build) -> dict[str, Any]:
     """Say what :func:`make` would do."""
     image_id = _image_build.built(build) if build.base_id else None
-    reference = _image_build.reference_of(image_id, build.name) if image_id else None
+    reference = _image_build.reference_of(image_id, build) if image_id else None
     coming = f"{_image_build.REPOSITORY}/{build.name}:build-{build.inputs[:12]}"
     return {"id": image_id or "", "reference": reference or coming, "inputs": build.inputs, "action": "unchanged" if reference else "built"}
 
@@ -218,6 +257,7 @@ def main() -> None:
             "temp_dir": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the directory for temporary files that are on disk
             "parallel": {"type": "int", "default": 2},
             "files": {"type": "str", "default": ""},
+            "addons": {"type": "dict", "default": {}},
             "known": {"type": "dict", "default": {}},
             "save_dir": {"type": "path"},
         },
@@ -245,8 +285,13 @@ def main() -> None:
                 due.append(build)
         if due and module.check_mode:
             images.update({build.name: predict(build) for build in due})
+        elif send := [build.name for build in due if build.on and not build.modules and _image_build.built(build) is None]:
+            module.exit_json(changed=False, images=images, references={}, send=send)
         elif due:
             check_disk(save_dir or module.params["temp_dir"], due)
+            # Before those that are laid on it, which would each build it, at the same time.
+            below = {build.on.inputs: build.on for build in due if build.on and _image_build.built(build) is None}
+            run_all(module, list(below.values()), lambda build: {"reference": _image_build.ensure_built(build)[0]})
             images.update(run_all(module, due, lambda build: make(build, save_dir)))
             if any(image["action"] == "built" for image in images.values()):
                 _image_build.remove_fetch_stages()

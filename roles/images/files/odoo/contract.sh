@@ -13,24 +13,4 @@ esac
 echo "version=${version#Odoo Server }"
 echo "package=$(dpkg-query --show --showformat '${Version}' odoo-19 2>/dev/null || echo none)"
 echo "user=48069:48069"
-python3 - <<'PYTHON'
-import importlib
-import pathlib
-
-for name in ("odoo", "odoo.http", "psycopg2", "gevent", "ldap", "redis", "lxml", "PIL", "reportlab", "phonenumbers"):
-    importlib.import_module(name)
-import odoo.addons
-
-paths = [pathlib.Path(path) for path in odoo.addons.__path__]
-count = sum(1 for path in paths for _ in path.glob("*/__manifest__.py"))
-for module in ("base", "web", "stock", "sale_management", "account"):
-    if not any((path / module / "__manifest__.py").exists() for path in paths):
-        raise SystemExit(f"module {module} is not in {paths}")
-from odoo.addons.berth_runtime import repeat, sessions
-
-if problems := [*repeat.unexpected(), *sessions.unexpected()]:
-    raise SystemExit(f"the add-on berth_runtime does not fit this Odoo: {'; '.join(problems)}")
-print("addons_path=" + ",".join(map(str, paths)))
-print(f"modules={count}")
-PYTHON
 echo "wkhtmltopdf=$(wkhtmltopdf --version 2>&1 || echo none)"

@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).parents[4]
 CONTEXTS = REPOSITORY / "roles/images/files"
 ID = "sha256:" + "a" * 64
 IMAGES = sorted(path.parent.name for path in CONTEXTS.glob("*/Dockerfile"))
+# Laid on another image, whose contract it keeps.
+CONTRACTS = {"odoo_addons": "odoo"}
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def test_only_certificates_that_are_text_are_taken(tmp_path: Path, monkeypatch: 
 
 
 def test_the_images_of_the_platform_are_all_there() -> None:
-    assert set(IMAGES) == {"odoo", "postgresql", "etcd", "haproxy", "pgbouncer", "pgupgrade", "redis", "traefik"}
+    assert set(IMAGES) == {"odoo", "odoo_addons", "postgresql", "etcd", "haproxy", "pgbouncer", "pgupgrade", "redis", "traefik"}
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -125,11 +127,12 @@ def test_a_dockerfile_builds_with_every_builder_from_one_base(name: str) -> None
     assert "--mount" not in text and "<<" not in text, "the classic builder knows neither"
     assert "VOLUME" not in instructions, "data goes where the role mounts it, not into an anonymous volume"
     assert re.search(r"^ENTRYPOINT \[\]\nCMD \[", text, re.MULTILINE)
-    user = re.search(r"^USER (\d+):(\d+)$", text, re.MULTILINE)
-    assert user is not None and user[1] == user[2]
-    assert f"{user[1]}:{user[1]}" in (CONTEXTS / name / "contract.sh").read_text()
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
-    for path in " ".join(copied).split():
+    user = re.findall(r"^USER (\d+):(\d+)$", text, re.MULTILINE)[-1]
+    assert user[0] == user[1]
+    assert f"{user[0]}:{user[0]}" in (CONTEXTS / CONTRACTS.get(name, name) / "contract.sh").read_text()
+    copied = re.findall(r"^(?:COPY|ADD) (?!--from)(.+) \S+$", text, re.MULTILINE)
+    written = {"odoo_addons/requirements.txt", "odoo_addons/modules.txt", _image_build.MODULES_TAR}
+    for path in set(" ".join(copied).split()) - written:
         assert (CONTEXTS / path).exists() and path.split("/")[0] in ("common", name)
 
 

@@ -35,6 +35,7 @@ def params(**changes: Any) -> dict[str, Any]:
         "base_image": "debian:trixie-slim",
         "build_args": {},
         "refresh": "",
+        "addons": {},
     }
     return {**defaults, **changes}
 
