@@ -70,9 +70,12 @@ def test_the_door_is_closed_at_the_edge(tenant: Callable[[str], Tenant]) -> None
 
 
 def test_an_image_without_the_add_on_is_refused(host: Host, play: Player, instances: dict[str, Any]) -> None:
-    """globex has no such image in the test's inventory: the module's name is what is missing."""
-    before = host.state()
-    wrong = {**instances, "globex": {**instances["globex"], "modules": ["contacts", "no_such_queue_job"]}}
-    run = play("playbooks/site.yml", variables={"odoo_instances": wrong}).expect_refusal("no_such_queue_job: no such module in the image")
-    assert "images_odoo_requirements" in run.text
-    assert [line for line in host.state() if line.startswith("/odoo-")] == [line for line in before if line.startswith("/odoo-")]
+    before = [line for line in host.state() if line.startswith("/odoo-")]
+    wrong = {**instances, "globex": {**instances["globex"], "queue_workers": 1}}
+    run = play("playbooks/site.yml", variables={"odoo_instances": wrong})
+    run.expect_refusal("queue_job: no such module in the image", "images_odoo_requirements")
+    assert "odoo-globex/queue" not in host.containers()
+    play("playbooks/site.yml").expect_success()
+    assert [line for line in host.state() if line.startswith("/odoo-globex")] == [
+        line for line in before if line.startswith("/odoo-globex")
+    ]
