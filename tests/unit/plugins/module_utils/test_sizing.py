@@ -107,14 +107,15 @@ def test_connections_of_all_processes_fit_into_pools_and_these_into_the_server(i
         clients_transaction = clients_session = 0
         for odoo in part["odoo"].values():
             # Each web worker may sit in a transaction, and one of them must still be able to open a second one.
-            assert odoo["web_workers"] + odoo["batch_workers"] + 1 <= pooler["pool_size"]
+            jobs = odoo["queue_workers"]
+            assert odoo["web_workers"] + odoo["batch_workers"] + (jobs + 1 if jobs else 0) + 1 <= pooler["pool_size"]
             # In session mode every client holds a server connection; all of them may be on one database.
-            assert odoo["db_maxconn_gevent"] + odoo["cron_workers"] * 3 <= pooler["session_pool_size"]
+            assert odoo["db_maxconn_gevent"] + odoo["cron_workers"] * 3 + bool(jobs) <= pooler["session_pool_size"]
             assert odoo["db_maxconn"] >= 4
             # A container's first process has connections, too.
-            processes = odoo["web_workers"] + 1 + (odoo["batch_workers"] + 1 if odoo["batch_workers"] else 0)
+            processes = odoo["web_workers"] + 1 + (odoo["batch_workers"] + 1 if odoo["batch_workers"] else 0) + (jobs + 2 if jobs else 0)
             clients_transaction += processes * odoo["db_maxconn"]
-            clients_session += odoo["db_maxconn_gevent"] + (odoo["cron_workers"] + 1) * odoo["db_maxconn"]
+            clients_session += odoo["db_maxconn_gevent"] + (odoo["cron_workers"] + 1) * odoo["db_maxconn"] + bool(jobs)
             servers += pooler["pool_size"] + min(pooler["pool_size"], _sizing.NOTIFY_POOL) + 2 * pooler["session_pool_size"]
         assert max(clients_transaction, clients_session) <= pooler["max_client_connections"]
     for part in result.hosts.values():
@@ -305,7 +306,9 @@ def test_an_instance_for_which_there_was_room_changes_nothing_for_the_others(roo
     def planned(count: int) -> dict[str, Any]:
         names = [f"t{number}" for number in range(count)]
         overrides = {"preflight_room_for_instances": room}
-        result = plan({"vm1": Machine(cpus, memory_mb)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": dict.fromkeys(names, {})}, {"vm1": overrides})
+        result = plan(
+            {"vm1": Machine(cpus, memory_mb)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": dict.fromkeys(names, {})}, {"vm1": overrides}
+        )
         return result.hosts["vm1"]
 
     fewer, more = planned(room - 1), planned(room)

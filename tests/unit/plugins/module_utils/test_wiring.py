@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.berth.odoo.plugins.module_utils._wiring import MONITORING_ROLE, topology, voters, wire
+from ansible_collections.berth.odoo.plugins.module_utils._wiring import MONITORING_ROLE, roles_of, topology, voters, wire
 
 INSTANCES = {
     "main": {"database": "main", "domains": ["odoo.example.com"], "certificate": "main"},
@@ -118,3 +118,12 @@ def test_a_witness_votes_and_holds_no_data() -> None:
 def test_a_member_on_the_application_s_own_host_is_next_door() -> None:
     found = topology({"app": ["db1"], "database": ["db1", "db2", "db3"]}, ADDRESSES)["db1"]
     assert found["haproxy_members"] == {"db1": "postgresql", "db2": "10.0.0.3", "db3": "10.0.0.4"}
+
+
+def test_each_instance_has_a_network_and_its_roles_are_known() -> None:
+    instances = {**INSTANCES, "test": {**INSTANCES["test"], "analyst": {}}}
+    rotated = {**SECRETS["test"], "db_user": "trial_login2", "db_password_next": "n", "analyst_password": "an"}
+    wiring = wire(instances, {**SECRETS, "test": rotated})
+    assert wiring["networks"] == ["berth-odoo-main", "berth-odoo-test"]
+    made = {role["name"] for role in wiring["postgresql_roles"]} - {MONITORING_ROLE["name"]}
+    assert made <= {*roles_of("main"), *roles_of("trial")}
