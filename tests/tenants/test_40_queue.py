@@ -26,6 +26,14 @@ jobs = [env["ir.actions.report"].with_delay(description=f"print {n}")._render_qw
 env.cr.commit()
 print("jobs=" + json.dumps([job.uuid for job in jobs]))
 """
+CRON = """
+env["ir.cron"].create({
+    "name": "test print", "model_id": env.ref("base.model_ir_module_module").id, "state": "code", "interval_number": 1, "interval_type": "days",
+    "code": "pdf = env['ir.actions.report']._render_qweb_pdf('base.report_irmodulereference', model.search([('name', '=', 'base')]).ids)[0]\\n"
+            "env['ir.config_parameter'].sudo().set_param('test.printed_by_cron', pdf[:5].decode())",
+})._trigger()
+env.cr.commit()
+"""
 SHELL = "docker exec -i odoo-acme-web-1 odoo shell --no-http --log-level=error"
 
 
@@ -44,6 +52,12 @@ def test_jobs_run_in_the_queue_and_print_reports(host: Host) -> None:
         log = host.run(f"docker logs odoo-acme-{tier}-1 2>&1")
         served = [uuid for uuid in uuids if f"/queue_job/runjob?job_uuid={uuid}" in log]
         assert served == (uuids if tier == "queue" else []), f"{tier} served {served}"
+
+
+def test_scheduled_actions_print_reports(host: Host) -> None:
+    host.run(SHELL, stdin=CRON, timeout=120)
+    question = "SELECT value FROM ir_config_parameter WHERE key = 'test.printed_by_cron'"
+    wait_for("a report by cron", lambda: psql(host, question, "acme") == ["%PDF-"], seconds=90, interval=1)
 
 
 def test_who_listens_and_who_works_is_seen_in_postgresql(host: Host) -> None:

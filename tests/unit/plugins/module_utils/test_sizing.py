@@ -307,7 +307,7 @@ def test_an_instance_for_which_there_was_room_changes_nothing_for_the_others(roo
         names = [f"t{number}" for number in range(count)]
         overrides = {"preflight_room_for_instances": room}
         result = plan(
-            {"vm1": Machine(cpus, memory_mb)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": dict.fromkeys(names, {})}, {"vm1": overrides}
+            {"vm1": Machine(cpus, memory_mb)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": {name: {} for name in names}}, {"vm1": overrides}
         )
         return result.hosts["vm1"]
 
@@ -320,7 +320,7 @@ def test_an_instance_for_which_there_was_room_changes_nothing_for_the_others(roo
 
 def test_without_room_an_instance_takes_from_the_others() -> None:
     one, two = (
-        plan({"vm1": Machine(4, 16384)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": dict.fromkeys(names, {})}, {}).hosts["vm1"]
+        plan({"vm1": Machine(4, 16384)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": {name: {} for name in names}}, {}).hosts["vm1"]
         for names in (["a"], ["a", "b"])
     )
     assert two["postgresql"]["max_connections"] > one["postgresql"]["max_connections"]
