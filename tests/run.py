@@ -32,7 +32,7 @@ LOGS = ROOT / ".cache/test"
 TAIL = 40  # last lines of a failed step's log that the summary repeats
 
 # In the order they run: what everything else stands on first.
-SCENARIOS = ("default", "compose_project", "roles", "ha", "database", "apps")
+SCENARIOS = ("default", "compose_project", "roles", "tenants", "apps", "ha", "database")
 
 # Stages without an engine or a lab, whose steps share the machine's cores.
 SIDE_BY_SIDE = ("lint", "unit")

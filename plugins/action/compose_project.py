@@ -91,7 +91,7 @@ class ActionModule(ActionBase):
         files = arguments.get("files") or []
         if isinstance(files, (list, tuple)):
             arguments["files"] = [self._file_arguments(item, index) for index, item in enumerate(files)]
-        arguments.update({name: arguments.get(name) or {} for name in ("override",)})
+        arguments.update({name: arguments.get(name) or {} for name in ("override", "joins")})
         arguments.update({name: arguments.get(name) or [] for name in ("directories", "certificates")})
         if arguments.get("authority") is not None:
             arguments["authority"] = self._authority_arguments(arguments["authority"])
@@ -165,6 +165,7 @@ class ActionModule(ActionBase):
             files=files,
             directories=tuple(self._directory(item) for item in parameters["directories"]) if not absent else (),
             certificates=wanted,
+            joins=compose.joins(definition, parameters["joins"]) if not absent else {},
             now=now,
             holder=f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}",
         )

@@ -52,6 +52,7 @@ class ActionModule(ActionBase):
         _result, arguments = self.validate_argument_spec(
             argument_spec={
                 "hosts": {"type": "dict", "required": True},
+                "instances": {"type": "dict", "default": {}},
                 "json_file": {"type": "path", "default": ""},
             }
         )
@@ -68,7 +69,10 @@ class ActionModule(ActionBase):
                 **{key: answer.get(key) for key in ("services", "postgresql", "disks", "docker_error", "drained")},
                 **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
-            hosts[host]["services"] = hosts[host]["services"] or []
+            known = arguments["instances"].get(host)
+            hosts[host]["services"] = (
+                _status.with_instances(hosts[host]["services"] or [], known) if known else hosts[host]["services"] or []
+            )
         inventory = (task_vars or {})["groups"]["all"]
         found = _status.problems(hosts, inventory)
         if arguments["json_file"]:

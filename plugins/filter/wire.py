@@ -46,7 +46,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), C(traefik_drained) and C(odoo_logins).
+    C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), C(traefik_drained), C(odoo_logins) and C(networks).
   type: dict
 """
 

@@ -35,6 +35,7 @@ COMPOSE_ONEOFF = "com.docker.compose.oneoff"
 COMPOSE_CONFIG_HASH = "com.docker.compose.config-hash"
 COMPOSE_WORKING_DIR = "com.docker.compose.project.working_dir"
 
+NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TOP_LEVEL = ("services", "networks", "volumes")
 _PLAIN_YAML = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_./-]+)*")
@@ -442,6 +443,29 @@ def external_networks(definition: Mapping[str, Any], project: str) -> list[str]:
     declared = definition.get("networks") or {}
     names = network_names(definition, project)
     return [names[key] for key in names if (declared.get(key) or {}).get("external")]
+
+
+def joins(definition: Mapping[str, Any], wanted: Any) -> dict[str, tuple[str, ...]]:
+    """Return the networks that services shall join beside those of the definition, by service, in the form of a request.
+
+    Raises:
+        DefinitionError: A service is not there, or the networks are no list of names.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, networks in (wanted or {}).items():
+        if name not in definition["services"]:
+            raise DefinitionError(f"joins: {name} is no service of the definition, which has {', '.join(definition['services'])}")
+        if isinstance(networks, str) or not isinstance(networks, Sequence) or not all(NETWORK_NAME.fullmatch(str(net)) for net in networks):
+            raise DefinitionError(f"joins.{name} is {networks!r}, must be a list of names of networks such as [berth-odoo-main]")
+        found[str(name)] = tuple(dict.fromkeys(map(str, networks)))
+    return found
+
+
+def aliases(definition: Mapping[str, Any], service: str) -> list[str]:
+    """Return every name under which a service is found on the networks of its definition. Compose adds that of the service itself."""
+    networks = definition["services"][service].get("networks")
+    entries = networks.values() if isinstance(networks, Mapping) else ()
+    return list(dict.fromkeys([service, *(str(alias) for entry in entries for alias in (entry or {}).get("aliases") or ())]))
 
 
 # --- YAML ---------------------------------------------------------------------------------------------------------------

@@ -110,9 +110,9 @@ class Engine:
                         raise
         return found
 
-    def missing_networks(self) -> list[str]:
-        """Return the external networks that the services need and that do not exist."""
-        wanted = compose.external_networks(self.definition, self.name)
+    def missing_networks(self, more: Iterable[str] = ()) -> list[str]:
+        """Return the external networks, and others, that the services need and that do not exist."""
+        wanted = list(dict.fromkeys([*compose.external_networks(self.definition, self.name), *more]))
         if not wanted:
             return []
         existing = {entry["Name"] for entry in self.docker.get("/networks")}
@@ -274,6 +274,18 @@ class Engine:
         except DockerError as error:
             return None if error.status == NOT_FOUND else error.message
         return None
+
+    def connect(self, item: Container, network: str) -> None:
+        """Let a container, as it runs, join a network, under the names that it has on its own networks."""
+        names = compose.aliases(self.definition, item.service)
+        self.docker.post(f"/networks/{network}/connect", {"Container": item.id, "EndpointConfig": {"Aliases": names}})
+
+    def disconnect(self, item: Container, network: str) -> None:
+        """Let a container, as it runs, leave a network. The last one takes the network along."""
+        self.docker.post(f"/networks/{network}/disconnect", {"Container": item.id})
+        entry = self.docker.get(f"/networks/{network}")
+        if not entry.get("Containers") and (entry.get("Labels") or {}).get(compose.LABEL_MANAGED):
+            self.remove_network(entry)
 
     # --- waiting --------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ class Request:
     files: tuple[ManagedFile, ...]
     directories: tuple[DataDirectory, ...]
     certificates: tuple[Certificate, ...] = ()
+    joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Networks beside those of the definition, by service, which its containers join as they run."""
     now: int = 0
     """The controller's time, in seconds since 1970: the clock that certificates are issued by also decides when one is renewed."""
     holder: str = "Ansible"
@@ -70,7 +72,8 @@ class Request:
             for item in raw["certificates"]
         )
         directories = tuple(DataDirectory(**item) for item in raw["directories"])
-        return cls(**{**raw, "files": managed, "certificates": wanted, "directories": directories})
+        joins = {name: tuple(networks) for name, networks in raw["joins"].items()}
+        return cls(**{**raw, "joins": joins, "files": managed, "certificates": wanted, "directories": directories})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -99,6 +102,8 @@ class Manifest:
     """Compose's own digest of each service's containers as we left them; another one means somebody recreated them."""
     certificates: dict[str, CertificateRecord] = field(default_factory=dict)
     """What was issued for each certificate, by its directory."""
+    joined: list[str] = field(default_factory=list)
+    """Networks beside those of the definition that containers may have joined."""
 
     @classmethod
     def parse(cls, content: bytes, path: str) -> Manifest:
@@ -113,7 +118,7 @@ class Manifest:
                 dest: CertificateRecord(**{**entry, "names": tuple(entry["names"])}) for dest, entry in raw.get("certificates", {}).items()
             }
             remembered = {name: dict(raw[name]) for name in ("files", "applied", "pending", "config_hashes")}
-            return cls(**remembered, certificates=issued)
+            return cls(**remembered, certificates=issued, joined=list(raw.get("joined", [])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HostError(
                 f"{path} is damaged ({error!r}). Move it and {COMPOSE_FILE} beside it away and run again: every service is then looked at anew"
@@ -136,6 +141,7 @@ class Outcome:
     """Certificates that the controller must issue before anything can be done. Nothing else was decided or done then."""
     directories: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
+    joins: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
@@ -150,6 +156,7 @@ class Outcome:
             "certificates": self.certificates,
             "directories": self.directories,
             "networks": self.networks,
+            "joins": self.joins,
             **({"issue": self.issue} if self.issue else {}),
         }
 
@@ -170,6 +177,9 @@ class Work:
     """Wanted ``applied`` entries of the manifest."""
     networks: dict[str, str] = field(default_factory=dict)
     """Wanted digest of each network of the project, by its real name."""
+    join: list[tuple[Container, str]] = field(default_factory=list)
+    leave: list[tuple[Container, str]] = field(default_factory=list)
+    """Containers that stay, and networks that they join or leave. New ones join after they were started."""
 
     def by_how(self, *how: str) -> list[str]:
         """Return the services that are treated in one of some ways."""
@@ -342,6 +352,8 @@ class Project:
             self._explain_missing_images(work.plans, images)
             self._probe_unhealthy(work.plans, own)
             self._plan_reloads(work, key, edited)
+            if request.state == "present":
+                self._plan_joins(work, own)
         self._report(work, before)
         if not self.check:
             if self.outcome.changed or (work.by_how("wait") and request.state == "present"):
@@ -408,6 +420,19 @@ class Project:
         untouched = work.by_how("none", "wait")
         work.reloads = {entry: dests for entry, dests in wanted.items() if entry.service in untouched}
 
+    def _plan_joins(self, work: Work, own: Sequence[Container]) -> None:
+        """Find the networks that containers which stay must join or leave."""
+        former = set(self.manifest.joined)
+        staying = {name for name, plan in work.plans.items() if plan.how not in ("up", "force", "remove")}
+        for item in own:
+            if item.service in staying:
+                wanted = self.request.joins.get(item.service, ())
+                work.join += [(item, net) for net in wanted if net not in item.networks]
+                work.leave += [(item, net) for net in sorted(former - set(wanted)) if net in item.networks]
+
+    def _wanted_joins(self) -> list[str]:
+        return sorted({net for networks in self.request.joins.values() for net in networks})
+
     def _layout_changes(self) -> list[tuple[str, int, int]]:
         secret = compose.secret_directories(self.request.files)
         wanted: dict[str, tuple[int, int]] = {}
@@ -436,18 +461,22 @@ class Project:
                 outcome.diff.append({"before_header": header, "after_header": header, "before": "(managed file)\n", "after": ""})
         outcome.directories = [item.path for item in self.request.directories if files.directory_differs(item)]
         outcome.services = _with_reloads(work.plans, work.reloads)
-        if self.request.state in ("present", "prepared") and (work.by_how("up", "force") or work.compose_yml):
+        outcome.joins = [
+            f"{item.service} {verb} {net}" for verb, pairs in (("leaves", work.leave), ("joins", work.join)) for item, net in pairs
+        ]
+        if self.request.state in ("present", "prepared") and (work.by_how("up", "force") or work.compose_yml or work.join):
+            joins = self._wanted_joins() if self.request.state == "present" else []
             outcome.networks = (
-                compose.external_networks(self.request.definition, self.request.name)
+                list(dict.fromkeys([*compose.external_networks(self.request.definition, self.request.name), *joins]))
                 if self.docker_missing
-                else self.engine.missing_networks()
+                else self.engine.missing_networks(joins)
             )
         acts = any(plan.how not in ("none", "wait") for plan in work.plans.values())
         touches_files = bool(work.write or work.compose_yml or outcome.files["removed"] or work.layout or outcome.directories)
         if self.request.state == "prepared":  # its services say what a run with state present would do
             outcome.changed = touches_files or bool(outcome.networks)
         else:
-            outcome.changed = acts or bool(work.reloads) or touches_files
+            outcome.changed = acts or bool(work.reloads or outcome.joins) or touches_files
 
     # --- acting ---------------------------------------------------------------------------------------------------------
 
@@ -481,6 +510,7 @@ class Project:
         for entry, dests in work.reloads.items():
             self.engine.run_reload(entry, dests)
         manifest.pending = {}
+        manifest.joined = self._wanted_joins()
         manifest.applied = work.digests
         manifest.config_hashes = {
             item.service: item.labels.get(compose.COMPOSE_CONFIG_HASH, "")
@@ -508,6 +538,7 @@ class Project:
             pending={**self.manifest.pending, **forced},
             config_hashes={name: value for name, value in self.manifest.config_hashes.items() if name not in redone},
             certificates=self.issued,
+            joined=sorted({*self.manifest.joined, *self._wanted_joins()}),
         )
         self._write_manifest(manifest)
         return manifest
@@ -537,6 +568,7 @@ class Project:
             names += sorted(again - {*names, *work.by_how("force")}) if how == "up" else []
             if names:
                 engine.up(names, flags, touched)
+        self._join(work)
         for item in own:
             if work.plans.get(item.service, ServicePlan()).how == "restart" and item.service not in again:
                 engine.restart(item)
@@ -545,6 +577,18 @@ class Project:
             problem = engine.remove_network(entry)
             if problem:
                 self.outcome.warnings.append(f"network {entry['Name']} is no longer in the definition but stays: {problem}")
+
+    def _join(self, work: Work) -> None:
+        """Let containers join and leave networks: Compose would make them anew for that."""
+        for item, net in work.leave:
+            self.engine.disconnect(item, net)
+        if not self.request.joins:
+            return
+        for item in self.engine.containers():
+            if not compose.is_oneoff(item):
+                for net in self.request.joins.get(item.service, ()):
+                    if net not in item.networks:
+                        self.engine.connect(item, net)
 
     def _outdated_networks(self, work: Work) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return the project's networks that must be made anew, and those that are no longer used."""

@@ -78,6 +78,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "mode": {"type": "str", "default": "0750"},
         },
     },
+    "joins": {"type": "dict", "default": {}},
     "wait_timeout": {"type": "int", "default": 120},
     "lock_timeout": {"type": "int", "default": 15},
     "request": {"type": "str", "no_log": True},

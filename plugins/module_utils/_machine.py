@@ -253,6 +253,11 @@ def _connect_state(code: int) -> str:
     return {0: "open", errno.ECONNREFUSED: "refused"}.get(code) or os.strerror(code).lower()
 
 
+def instances(base_dir: str) -> list[str]:
+    """Return the Odoo instances that the role C(odoo) has put on this host, whether they run or not."""
+    return sorted(path.parent.name.removeprefix("odoo-") for path in Path(base_dir).glob("odoo-*/.berth.json"))
+
+
 def etcd(data_dir: str, settings: str) -> str:
     """Return whether an etcd member has its data here: ``member``, ``joining`` while it may still lack a vote, or nothing.
 

@@ -78,6 +78,52 @@ class Step:
     database: str = ADMIN_DATABASE
 
 
+def check_removed(removed: dict[str, list[str]], roles: list[dict[str, Any]], databases: list[dict[str, Any]], template: str) -> None:
+    """Refuse to drop what is kept, or is PostgreSQL's.
+
+    :param removed: names by C(databases) and C(roles).
+    :raises ObjectsError: with everything that is wrong.
+    """
+    kept = {"databases": {template, *(database["name"] for database in databases)}, "roles": {role["name"] for role in roles}}
+    problems = [
+        f"{kind[:-1]} {name!r} cannot be removed: it is {'among ' + kind if name in kept[kind] else 'a name of PostgreSQL itself or none at all'}"
+        for kind, names in removed.items()
+        for name in names
+        if name in kept[kind] or name in RESERVED or name.startswith("pg_") or not NAME.match(name)
+    ]
+    if problems:
+        raise ObjectsError("; ".join(problems))
+
+
+def plan_removal(removed: dict[str, list[str]], state: dict[str, Any]) -> list[Step]:
+    """Return the statements that drop databases, with whoever uses them, and then roles.
+
+    :param removed: as in :func:`check_removed`.
+    :param state: what :func:`parse_state` returned.
+    :raises ObjectsError: a role still owns another database.
+    """
+    there = [name for name in removed["roles"] if name in state["roles"]]
+    problems = [
+        f"role {database['owner']!r} cannot be removed: it owns the database {name!r}"
+        for name, database in state["databases"].items()
+        if database.get("owner") in there and name not in removed["databases"]
+    ]
+    if problems:
+        raise ObjectsError("; ".join(problems))
+    steps = [
+        Step(f"drop database {name}", f"DROP DATABASE {identifier(name)} WITH (FORCE)")
+        for name in removed["databases"]
+        if name in state["databases"]
+    ]
+    for name in there:
+        # What it was granted on other databases would keep it.
+        steps += [
+            Step(f"take all rights from role {name}", f"DROP OWNED BY {identifier(name)}"),
+            Step(f"drop role {name}", f"DROP ROLE {identifier(name)}"),
+        ]
+    return steps
+
+
 def check_wanted(roles: list[dict[str, Any]], databases: list[dict[str, Any]], template: str) -> None:
     """Refuse names that would need quoting or that PostgreSQL keeps for itself, and references into nothing.
 
@@ -171,14 +217,16 @@ SELECT json_build_object('database', current_database(),
 """  # noqa: S608 - literal() quotes the names
 
 
-def read_script(roles: list[dict[str, Any]], databases: Iterable[str], template: str) -> str:
+def read_script(roles: list[dict[str, Any]], databases: Iterable[str], template: str, removed: dict[str, list[str]] | None = None) -> str:
     """Return the psql script that reads everything :func:`plan` compares, one JSON document a line.
 
     :param roles: ``name`` and perhaps ``reads`` of each role.
+    :param removed: names of C(databases) and C(roles) that shall not be there.
     """
     names = [*databases, template]
-    role_list = ", ".join(literal(role["name"]) for role in roles) or "NULL"
-    database_list = ", ".join(literal(name) for name in [*names, ADMIN_DATABASE, "template1"])
+    removed = removed or {"databases": [], "roles": []}
+    role_list = ", ".join(map(literal, [*(role["name"] for role in roles), *removed["roles"]])) or "NULL"
+    database_list = ", ".join(map(literal, [*names, ADMIN_DATABASE, "template1", *removed["databases"]]))
     script = f"""
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),

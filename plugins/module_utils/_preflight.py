@@ -105,6 +105,7 @@ def examine(
         notes.extend((name, f"{item.subject} is {item.found}{f'; {item.expected}' if item.expected else ''}") for item in strangers)
         if host.facts is not None:
             problems.extend(_check_machine(name, host, tiers, rules))
+            problems.extend(_check_left(name, host, tiers))
         elif not host.limited:
             problems.append(Problem((name,), "connection", host.failure, "an answer", UNREACHABLE_REMEDY.format(host=name)))
     problems.extend(_check_clocks(hosts, rules, notes))
@@ -230,6 +231,23 @@ def _check_acme_settings(name: str, variables: Mapping[str, Any]) -> Iterator[Pr
     given = [variables.get(variable) for variable in ("traefik_acme", "traefik_acme_secrets")]
     for variable, found, expected in acme_problems(*(value if isinstance(value, Mapping) else {} for value in given)):
         yield Problem((name,), variable, found, expected, f"correct {variable}")
+
+
+def _check_left(name: str, host: Host, tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check that no instance is on a host that the inventory does not know: a run would take its users, its routes and its place away."""
+    if name not in (tiers.get("app") or []) or "odoo_instances" in host.unrenderable:
+        return
+    known = _well_formed(host.variables.get("odoo_instances"))
+    for instance in (host.facts or {}).get("instances") or []:
+        if instance not in known:
+            yield Problem(
+                (name,),
+                "odoo_instances",
+                f"no {instance}, which is on {name}",
+                "every instance that is there, also one that shall not run (state: stopped)",
+                f"put {instance} back. To delete it with all its data: ansible-playbook -i <inventory> berth.odoo.remove_instance "
+                f"-e target={instance} -e confirm={instance} -e backup=none",
+            )
 
 
 def _check_classes(name: str, instances: Any) -> Iterator[Problem]:

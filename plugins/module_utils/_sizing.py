@@ -24,8 +24,8 @@ from ._wiring import ANALYST_CONNECTIONS, voters
 
 DISK_KINDS = ("hdd", "ssd", "nvme")
 
-HTTP_TIERS = ("web", "batch")
-"""Odoo's tiers that answer requests; the second one is there when an instance wants it."""
+HTTP_TIERS = ("web", "batch", "queue")
+"""Odoo's tiers that answer requests; the second and the third are there when an instance wants them."""
 
 POSTGRESQL_MINIMUM_MB = 256
 """Below this the fixed parts (catalogue caches, checkpointer, autovacuum) leave nothing for queries (judgement)."""
@@ -227,6 +227,12 @@ CRON_HEAVY_MB = {"production": (256, 512), "staging": (256, 384), "development":
 MAINTENANCE_MB = 1024
 """An installation or upgrade, one at a time on a host, while the cron of that instance stands still (judgement)."""
 
+QUEUE_SPARE = 1
+"""HTTP workers of the queue beyond its jobs: one job more than workers would wait, and the health check with it."""
+
+RUNNER_CONNECTIONS = 1
+"""The queue's runner listens on the instance's database (queue_job 19.0)."""
+
 ODOO_MAPPED_MB = 128
 """What Odoo's limits count beyond resident memory: they measure *virtual* memory, 255 MB at 131 MB resident."""
 
@@ -259,6 +265,9 @@ exporters 3, a person 2."""
 
 MAXIMUM_CONNECTIONS = 1000
 """postgres.conf values above this only hide a missing pool (judgement)."""
+
+ROOM = "(room)"
+"""What is kept for instances that are not there yet, in the table."""
 
 GRANULE_MB = 16
 """Limits are multiples of this, so that a few megabytes more or less do not touch every container."""
@@ -351,6 +360,12 @@ def truth(value: Any) -> bool:
     return str(value).lower() in ("true", "yes", "on", "1")
 
 
+def processes(odoo: Mapping[str, Any], tier: str) -> int:
+    """Return how many HTTP workers one of :data:`HTTP_TIERS` has; none where it is not wanted."""
+    workers = int(odoo[f"{tier}_workers"])
+    return workers + QUEUE_SPARE if tier == "queue" and workers else workers
+
+
 class Plan(NamedTuple):
     """Result of :func:`plan`."""
 
@@ -379,6 +394,9 @@ def plan(
         where all hosts see the same ones, all app hosts run all of them.
     :param overrides: host to the flat variables an inventory sets (``odoo_web_workers``, ``postgresql_memory_mb``…).
         Keys of an instance (``web_workers``…) win over flat variables.
+    ``preflight_room_for_instances`` says for how many instances there shall be room: the missing ones are planned like one of the defaults, so that
+    one that comes later changes nobody's limits.
+
     :returns: per host ``memory`` (``total_mb``, ``reserve_mb``, ``limits`` by service), and by tier ``traefik``,
         ``etcd``, ``postgresql``, ``haproxy``, ``pgbouncer``, ``redis`` and ``odoo`` (by instance).
     """
@@ -397,8 +415,8 @@ class _Planner:
     ) -> None:
         self.machines = machines
         self.tiers = {tier: [host for host in hosts if host in machines] for tier, hosts in tiers.items()}
-        self.instances = instances
         self.overrides = overrides
+        self.instances = {host: {**seen, **self._room(host, len(seen))} for host, seen in instances.items()}
         self.problems: list[Problem] = []
         self.notes: list[tuple[str, str]] = []
         self.hosts: dict[str, dict[str, Any]] = {host: {} for host in machines}
@@ -412,7 +430,27 @@ class _Planner:
         for host in self.machines:
             self._memory(host)
         self._parameters()
+        for part in self.hosts.values():
+            self._keep_room(part)
         return Plan(self.hosts, self.problems, self.notes)
+
+    # -- room for instances that are not there yet
+
+    def _room(self, host: str, there: int) -> dict[str, dict[str, Any]]:
+        """Return instances that stand for those which may come."""
+        wanted = whole(self.overrides.get(host, {}).get("preflight_room_for_instances")) or 0
+        # No instance can have such a name.
+        return {f"{ROOM} {number}": {} for number in range(1, wanted - there + 1)}
+
+    @staticmethod
+    def _keep_room(part: dict[str, Any]) -> None:
+        """Put what those would get together: it is nobody's yet."""
+        if "odoo" in part:
+            part["odoo"] = {name: odoo for name, odoo in part["odoo"].items() if not name.startswith(ROOM)}
+        limits = part["memory"]["limits"]
+        kept = [service for service in limits if service.startswith(f"odoo-{ROOM}")]
+        if kept:
+            limits[ROOM] = sum(limits.pop(service) for service in kept)
 
     # -- helpers
 
@@ -463,6 +501,7 @@ class _Planner:
             if given == 1:
                 self.notes.append((host, f"{name} has one web worker: printing a PDF makes it wait for itself"))
             batch = self._instance_override(host, name, instance, "batch_workers", least=0)
+            queue = self._instance_override(host, name, instance, "queue_workers", least=0)
             cron = self._instance_override(host, name, instance, "cron_workers")
             if cron is None:
                 production = _service_class(instance) == "production"
@@ -470,6 +509,7 @@ class _Planner:
             odoo[name] = {
                 "web_workers": workers,
                 "batch_workers": batch or 0,
+                "queue_workers": queue or 0,
                 "cron_workers": cron,
                 "max_cron": cron,
                 "db_maxconn": DB_MAXCONN,
@@ -491,11 +531,11 @@ class _Planner:
 
     def _pools(self, host: str) -> None:
         odoo = self.hosts[host]["odoo"].values()
-        pool_least = max((item["web_workers"] + item["batch_workers"] for item in odoo), default=1) + 1
+        pool_least = max((sum(processes(item, tier) for tier in HTTP_TIERS) for item in odoo), default=1) + 1
         session_least = max((_session_connections(item) for item in odoo), default=1)
         clients = max(
-            sum((workers + 1) * DB_MAXCONN for item in odoo for workers in (item["web_workers"], item["batch_workers"]) if workers),
-            sum(item["db_maxconn_gevent"] + (item["cron_workers"] + 1) * DB_MAXCONN for item in odoo),
+            sum((processes(item, tier) + 1) * DB_MAXCONN for item in odoo for tier in HTTP_TIERS if processes(item, tier)),
+            sum(item["db_maxconn_gevent"] + (item["cron_workers"] + 1) * DB_MAXCONN + _runner_connections(item) for item in odoo),
         )
         pool = self._override(host, "pgbouncer_pool_size", pool_least)
         session = self._override(host, "pgbouncer_session_pool_size", session_least)
@@ -646,7 +686,7 @@ class _Planner:
     def _odoo_demands(self, host: str, name: str, odoo: Mapping[str, Any]) -> Iterable[Demand]:
         instance = self.instances[host][name]
         kind = _service_class(instance)
-        idle = {tier: WEB_FIXED_MB + (odoo[f"{tier}_workers"] - 1) * WEB_WORKER_MB for tier in HTTP_TIERS}
+        idle = {tier: WEB_FIXED_MB + (processes(odoo, tier) - 1) * WEB_WORKER_MB for tier in HTTP_TIERS}
         web_least, web_wanted = WEB_HEAVY_MB[kind]
         # Odoo guide: 80 % of the workers light at 150 MB, 20 % heavy at 1 GB.
         guide = WEB_FIXED_MB + odoo["web_workers"] * (4 * 150 + 1024) // 5
@@ -655,6 +695,7 @@ class _Planner:
         for tier, least, wanted in (
             ("web", idle["web"] + web_least, max(idle["web"] + web_wanted, guide) if kind == "production" else idle["web"] + web_wanted),
             ("batch", idle["batch"] + web_least, idle["batch"] + web_wanted),
+            ("queue", idle["queue"] + web_least, idle["queue"] + web_wanted),
             ("websocket", 208, _clamp(320 + users, 320, 1024)),
             (
                 "cron",
@@ -662,7 +703,7 @@ class _Planner:
                 CRON_FIXED_MB + odoo["cron_workers"] * cron_wanted,
             ),
         ):
-            if tier == "batch" and not odoo["batch_workers"]:
+            if tier in ("batch", "queue") and not processes(odoo, tier):
                 continue
             least = _granules(least)
             key = f"{tier}_memory_mb"
@@ -677,11 +718,11 @@ class _Planner:
 
     @staticmethod
     def _odoo_limits(name: str, odoo: dict[str, Any], limits: Mapping[str, int]) -> None:
-        for tier in ("web", "batch", "websocket", "cron"):
+        for tier in (*HTTP_TIERS, "websocket", "cron"):
             odoo[f"{tier}_memory_mb"] = limits.get(f"odoo-{name}-{tier}", 0)
         # One limit for both, of the one that has less beyond what its workers take anyway.
         rooms = [
-            odoo[f"{tier}_memory_mb"] - WEB_FIXED_MB - (odoo[f"{tier}_workers"] - 1) * WEB_WORKER_MB
+            odoo[f"{tier}_memory_mb"] - WEB_FIXED_MB - (processes(odoo, tier) - 1) * WEB_WORKER_MB
             for tier in HTTP_TIERS
             if f"odoo-{name}-{tier}" in limits
         ]
@@ -767,7 +808,11 @@ def _analyst_connections(instance: Mapping[str, Any]) -> int:
 
 def _session_connections(odoo: Mapping[str, Any]) -> int:
     """Count the server connections that one database needs in session mode: each client holds one."""
-    return int(odoo["db_maxconn_gevent"] + odoo["cron_workers"] * CRON_CONNECTIONS + 2)
+    return int(odoo["db_maxconn_gevent"] + odoo["cron_workers"] * CRON_CONNECTIONS + _runner_connections(odoo) + 2)
+
+
+def _runner_connections(odoo: Mapping[str, Any]) -> int:
+    return RUNNER_CONNECTIONS if odoo["queue_workers"] else 0
 
 
 def megabytes(value: Any, unit_mb: float) -> float | None:
@@ -805,6 +850,13 @@ def format_plan(result: Plan, machines: Mapping[str, Machine]) -> list[str]:
     return [f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows]
 
 
+_PLACES = {
+    ROOM: "kept for instances that are not there yet (preflight_room_for_instances)",
+    "odoo-maintenance": f"one installation or upgrade at a time, {MAINTENANCE_MB} MB with the cron that it replaces",
+}
+"""What is no container of its own."""
+
+
 def _remark(part: Mapping[str, Any], service: str) -> str:
     if service == "postgresql":
         values = part["postgresql"]
@@ -825,11 +877,13 @@ def _remark(part: Mapping[str, Any], service: str) -> str:
         return f"{part['pgbouncer']['session_pool_size']} server connections a pool"
     if service == "redis":
         return f"maxmemory {part['redis']['maxmemory_mb']} MB"
-    if service == "odoo-maintenance":
-        return f"one installation or upgrade at a time, {MAINTENANCE_MB} MB with the cron that it replaces"
+    if service in _PLACES:
+        return _PLACES[service]
     if service.startswith("odoo-"):
         name, tier = service.removeprefix("odoo-").rsplit("-", 1)
         odoo = part["odoo"][name]
+        if tier == "queue":
+            return f"{odoo['queue_workers']} jobs at a time"
         if tier in HTTP_TIERS:
             return f"{odoo[f'{tier}_workers']} workers, recycled above {odoo['limit_memory_soft'] >> 20} MB (virtual)"
         if tier == "cron":

@@ -14,6 +14,9 @@ from typing import Any
 
 MIB = 1024 * 1024
 
+ODOO = "odoo-"
+"""How the projects of instances begin."""
+
 #: A certificate with fewer days left than this is a problem: an operator needs a working week to get a new one.
 CERTIFICATE_WARNING_DAYS = 7
 
@@ -28,6 +31,8 @@ def service_problem(service: Mapping[str, Any]) -> str | None:
         service: one entry of C(services) as returned by C(platform_info).
     """
     state = service["state"]
+    if service.get("stopped"):
+        return "is running although its instance shall be stopped; run playbooks/site.yml" if state == "running" else None
     words = f": {service['last_words']}" if service.get("last_words") else ""
     if state == "missing":
         return "has no container; run playbooks/site.yml"
@@ -65,6 +70,35 @@ def strangers(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]
         f"-e target={name} -e confirm={name}"
         for name in members
         if name not in inventory
+    ]
+
+
+def with_instances(services: Sequence[Mapping[str, Any]], instances: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mark services of instances that shall not run (C(stopped)), and of those that the inventory does not know (C(unknown)).
+
+    Args:
+        services: as C(platform_info) returns them.
+        instances: C(odoo_instances) of the host.
+    """
+    stopped = {f"{ODOO}{name}" for name, instance in instances.items() if instance.get("state") == "stopped"}
+    known = {f"{ODOO}{name}" for name in instances}
+    return [
+        {
+            **service,
+            **({"stopped": True} if service["project"] in stopped else {}),
+            **({"unknown": True} if service["project"].startswith(ODOO) and service["project"] not in known else {}),
+        }
+        for service in services
+    ]
+
+
+def unknown_instances(services: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a problem for each instance that the inventory does not know: nobody plans for it, backs it up or updates it."""
+    names = sorted({service["project"].removeprefix(ODOO) for service in services if service.get("unknown")})
+    return [
+        f"instance {name} is here and not in odoo_instances: put it back, or delete it with all its data: ansible-playbook … "
+        f"berth.odoo.remove_instance -e target={name} -e confirm={name} -e backup=none"
+        for name in names
     ]
 
 
@@ -118,6 +152,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str])
             reason = service_problem(service)
             if reason:
                 found.append(f"{host}: {service['project']}/{service['service']} {reason}")
+        found.extend(f"{host}: {reason}" for reason in unknown_instances(info.get("services", [])))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(disk_problem, info.get("disks") or [])))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(certificate_problem, info.get("certificates", []))))
         # They are renewed by every run, in time.
@@ -195,7 +230,7 @@ def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -
         notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
     notes = [*drained(hosts), *notes]
     found = problems(hosts, inventory)
-    services = [service for info in hosts.values() for service in info.get("services", [])]
+    services = [service for info in hosts.values() for service in info.get("services", []) if not service.get("stopped")]
     up = sum(1 for service in services if service_problem(service) is None)
     verdict = [f"{up} of {len(services)} services are up on {len(hosts)} host(s)."]
     if found:

@@ -385,6 +385,7 @@ SERVICE_CLASSES = ("production", "staging", "development")
 INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "domains": {"type": "list", "elements": "str", "required": True},
     "database": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "stopped"]},
     "image": {"type": "str"},
     "modules": {"type": "list", "elements": "str"},
     "users": {"type": "int"},
@@ -402,9 +403,11 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "portal_paths": {"type": "list", "elements": "str"},
     "web_workers": {"type": "int"},
     "batch_workers": {"type": "int"},
+    "queue_workers": {"type": "int"},
     "cron_workers": {"type": "int"},
     "web_memory_mb": {"type": "int"},
     "batch_memory_mb": {"type": "int"},
+    "queue_memory_mb": {"type": "int"},
     "websocket_memory_mb": {"type": "int"},
     "cron_memory_mb": {"type": "int"},
     "extra_settings": {"type": "dict"},
@@ -460,6 +463,17 @@ def check_instances(
         yield from _check_instance_values(host, path, good, certificates, require_digests)
         yield from _check_taken(host, f"{path}.database", [good.get("database")], str(name), databases)
         yield from _check_taken(host, f"{path}.domains", good.get("domains", []), str(name), domains)
+    for database, name in databases.items():
+        yield from _check_roles(host, f"odoo_instances.{name}.database", database, databases)
+
+
+def _check_roles(host: str, path: str, database: str, owners: Mapping[str, str]) -> Iterator[Problem]:
+    """Check that no role of PostgreSQL has the name of another one: whoever logs in as it would own, or read, a database that is not theirs."""
+    taken = {role: f"instance {owner}" for owned, owner in owners.items() if owned != database for role in _wiring.roles_of(owned)}
+    taken[str(_wiring.MONITORING_ROLE["name"])] = "monitoring"
+    if database in taken:
+        found = f"{describe(database)}, the name of a database role of {taken[database]}"
+        yield Problem((host,), path, found, "a name that no role of another has", f"{path}: another one")
 
 
 def _check_taken(host: str, path: str, values: Iterable[Any], name: str, owners: dict[str, str]) -> Iterator[Problem]:
@@ -501,9 +515,11 @@ def _check_instance_values(
         "users": 1,
         "web_workers": 1,
         "batch_workers": 0,
+        "queue_workers": 0,
         "cron_workers": 1,
         "web_memory_mb": 1,
         "batch_memory_mb": 1,
+        "queue_memory_mb": 1,
         "websocket_memory_mb": 1,
         "cron_memory_mb": 1,
     }.items():

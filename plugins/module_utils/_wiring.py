@@ -29,6 +29,7 @@ ANALYST_SETTINGS = {
 """Of the role with which people and report tools read an instance's database. What they may is decided by its rights; these are against mistakes."""
 
 SECOND_LOGIN = "_login2"
+ANALYST = "_analyst"
 
 
 class DatabaseLogins:
@@ -69,6 +70,16 @@ class DatabaseLogins:
         if "db_user" in secrets or passwords[second] is not None:
             found.append({"name": second, "password": passwords[second], "member_of": [first], "settings": {"role": first}})
         return found
+
+
+def roles_of(database: str) -> list[str]:
+    """Return every role of PostgreSQL that may be there for a database's sake."""
+    return [*DatabaseLogins.names(database), f"{database}{ANALYST}"]
+
+
+def network_of(name: str) -> str:
+    """Return the Docker network of an instance, as the role C(odoo) calls it."""
+    return f"berth-odoo-{name}"
 
 
 WEB_PORT = 8069
@@ -124,8 +135,8 @@ def wire(
         apps: application hosts and their addresses as an edge reaches them, empty text for its own host. Without it there is that alone.
 
     Returns:
-        C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), C(traefik_drained), and C(odoo_logins), by
-        instance.
+        C(postgresql_roles), C(postgresql_databases), C(pgbouncer_users), C(redis_users), C(traefik_sites), C(traefik_drained), C(odoo_logins), by
+        instance, and C(networks), of which each instance has its own.
 
     Raises:
         KeyError: an instance has no secrets or no database; C(preflight) refuses such an inventory earlier.
@@ -139,6 +150,7 @@ def wire(
         "traefik_sites": [],
         "traefik_drained": drained,
         "odoo_logins": {},
+        "networks": [network_of(name) for name in instances],
     }
     for name, instance in instances.items():
         database = instance["database"]
@@ -150,7 +162,7 @@ def wire(
         if analyst is not None:
             wiring["postgresql_roles"].append(
                 {
-                    "name": f"{database}_analyst",
+                    "name": f"{database}{ANALYST}",
                     "password": secrets[name]["analyst_password"],
                     "reads": [database],
                     "networks": list(analyst.get("networks") or []),

@@ -234,6 +234,15 @@ options:
         description: Octal mode as a quoted string.
         type: str
         default: "0750"
+  joins:
+    description:
+      - Networks that services join beside those of O(definition), a list of names by service. A container joins, and leaves what an earlier run let it
+        join, as it runs - it is not made anew, as it would be for a network of the definition. It has the names there that it has on its own networks.
+      - For a server that many others use, each on a network of its own, because on one network all of them would reach each other.
+      - A network that does not exist is made. When the last container leaves, it is removed.
+      - Name the networks so that they come after those of the definition in the alphabet, because a container's default route is that of the first.
+    type: dict
+    default: {}
   wait_timeout:
     description:
       - Seconds for all changed services to become healthy. A service with a longer C(start_period) gets that, and one more health check.
@@ -378,6 +387,12 @@ networks:
   returned: always
   type: list
   elements: str
+joins:
+  description: Containers that joined or left a network as they ran. New ones are not among them.
+  returned: always
+  type: list
+  elements: str
+  sample: [pgbouncer joins berth-odoo-shop]
 failures:
   description: Services that did not become well.
   returned: when a service failed

@@ -28,6 +28,10 @@ options:
     description: Host name to the registered result of M(berth.odoo.platform_info); a failed or unreachable result is a problem of that host.
     type: dict
     required: true
+  instances:
+    description: Host name to its C(odoo_instances). Containers of one that is V(stopped) need not run, and one that is not in there is a problem.
+    type: dict
+    default: {}
   json_file:
     description: Also write everything as JSON to this file on the controller.
     type: path

@@ -27,7 +27,7 @@ description:
     read what holds passwords and keys, the tables C(auth_totp_device), C(fetchmail_server), C(iap_account), C(ir_config_parameter), C(ir_mail_server),
     C(payment_provider), C(payment_token) and C(res_users_apikeys), and the columns of C(res_users) whose names hold C(password), C(secret) or C(token).
     From those that a module installation makes it is kept by the next run.
-  - Nothing is ever dropped; roles and databases that are not listed are left alone.
+  - Nothing is dropped but O(removed_databases) and O(removed_roles); roles and databases that are not listed are left alone.
   - After a change everything is read again, and what still differs is an error.
   - On a standby it changes nothing.
 author: [berth.odoo contributors (@berth-odoo)]
@@ -95,6 +95,16 @@ options:
         description: Name of one of O(roles).
         type: str
         required: true
+  removed_databases:
+    description: Databases to drop, with everything in them and with whoever is connected.
+    type: list
+    elements: str
+    default: []
+  removed_roles:
+    description: Roles to drop after O(removed_databases). One that owns another database is refused.
+    type: list
+    elements: str
+    default: []
   template:
     description: Name of the template database.
     type: str
@@ -129,6 +139,11 @@ EXAMPLES = r"""
     databases:
       - name: main
         owner: odoo_main
+
+- name: Drop what an instance left
+  berth.odoo.postgresql_databases:
+    removed_databases: [shop]
+    removed_roles: [shop, shop_login2]
 """
 
 RETURN = r"""
@@ -151,10 +166,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._postgresql_objects import (
     ObjectsError,
+    check_removed,
     check_wanted,
     describe,
     parse_state,
     plan,
+    plan_removal,
     read_script,
     run_script,
 )
@@ -170,18 +187,19 @@ NOTHING: dict[str, Any] = {
 def converge(module: AnsibleModule, client: DockerClient, container: Container | None) -> dict[str, Any]:
     """Plan, run unless in check mode, check, and return the module's result."""
     wanted = module.params["roles"], module.params["databases"], module.params["template"]
-    question = read_script(wanted[0], [database["name"] for database in wanted[1]], wanted[2])
+    removed = {kind: module.params[f"removed_{kind}"] for kind in ("databases", "roles")}
+    question = read_script(wanted[0], [database["name"] for database in wanted[1]], wanted[2], removed)
     state = parse_state(psql(client, container, question)) if container else NOTHING
     if state["in_recovery"]:
         return {"changed": False, "steps": [], "standby": True}
-    steps = plan(*wanted, state)
+    steps = plan_removal(removed, state) + plan(*wanted, state)
     texts = [step.text for step in steps]
     result: dict[str, Any] = {"changed": bool(steps), "steps": texts, "standby": False}
     after = state
     if container and steps and not module.check_mode:
         psql(client, container, run_script(steps))
         after = parse_state(psql(client, container, question))
-        left = plan(*wanted, after)
+        left = plan_removal(removed, after) + plan(*wanted, after)
         if left:
             raise PsqlError("PostgreSQL took every statement and still differs: " + "; ".join(s.text for s in left))
     if module._diff:
@@ -230,6 +248,8 @@ def main() -> None:
                     "owner": {"type": "str", "required": True},
                 },
             },
+            "removed_databases": {"type": "list", "elements": "str", "default": []},
+            "removed_roles": {"type": "list", "elements": "str", "default": []},
             "template": {"type": "str", "default": "template_odoo"},
             "timeout": {"type": "int", "default": 60},
         },
@@ -238,6 +258,8 @@ def main() -> None:
     options = module.params
     try:
         check_wanted(options["roles"], options["databases"], options["template"])
+        removed = {"databases": options["removed_databases"], "roles": options["removed_roles"]}
+        check_removed(removed, options["roles"], options["databases"], options["template"])
         client = DockerClient(timeout=options["timeout"])
         container = find_container(client, options["project"], options["service"], optional=module.check_mode)
         module.exit_json(**converge(module, client, container))

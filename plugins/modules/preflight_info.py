@@ -170,6 +170,10 @@ host:
       description: Application hosts that the edge on this host leaves out, and since when.
       type: dict
       sample: {app2: "2026-11-25T02:00:00Z"}
+    instances:
+      description: Names of the Odoo instances that were put on the host, whether they run or not.
+      type: list
+      elements: str
     peers:
       description: O(peers), each with C(state).
       type: list
@@ -189,6 +193,7 @@ from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavaila
 
 # What the role etcd wrote last.
 ETCD_SETTINGS = "/opt/berth/etcd/config/etcd.yml"
+PROJECTS = "/opt/berth"
 PACKAGES = ("docker.io", "docker-compose", "docker-ce", "systemd-timesyncd", "chrony", "ntpsec")
 
 
@@ -251,6 +256,7 @@ def main() -> None:
             "etcd_healthy": _machine.healthy("etcd", containers),
             "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
             "drained": drained,
+            "instances": _machine.instances(PROJECTS),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),
         },

@@ -72,6 +72,7 @@ INPUTS = {
         "pgbouncer_authority_certificate": AUTHORITY["certificate"],
         "pgbouncer_users": [{"name": "odoo_main", "password": AWKWARD}],
         "pgbouncer_pool_size": 3,
+        "pgbouncer_networks": ["berth-odoo-main"],
         "pgbouncer_extra_settings": {"query_wait_timeout": 90},
     },
     "pgbouncer-hold": {
@@ -100,6 +101,7 @@ INPUTS = {
         "odoo_admin_password": AWKWARD,
         "odoo_web_workers": 3,
         "odoo_batch_workers": 2,
+        "odoo_queue_workers": 2,
         "odoo_sessions": "redis",
         "odoo_redis_password": AWKWARD,
         "odoo_extra_settings": {"limit_time_real": 300, "log_handler": [":INFO", "werkzeug:WARNING"]},

@@ -680,3 +680,14 @@ def test_project_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "_a", "A", "a.b", "a b", "a/b", "../a", "a\n", "é", "a" * 64])
 def test_names_that_are_no_project(name: str) -> None:
     assert not compose.PROJECT_NAME.fullmatch(name)
+
+
+def test_joins_name_services_and_networks() -> None:
+    definition = {"services": {"db": {"networks": {"data": {"aliases": ["primary"]}, "other": None}}, "web": {"networks": ["data"]}}}
+    assert compose.joins(definition, {"db": ["net-a", "net-a"]}) == {"db": ("net-a",)}
+    assert compose.joins(definition, None) == {}
+    assert compose.aliases(definition, "db") == ["db", "primary"]
+    assert compose.aliases(definition, "web") == ["web"]
+    for wrong in ({"cache": ["net-a"]}, {"db": "net-a"}, {"db": ["net a"]}, {"db": {"net-a": None}}):
+        with pytest.raises(compose.DefinitionError, match="joins"):
+            compose.joins(definition, wrong)

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +43,7 @@ class Simulated:
     state: str = "running"
     health: str = "healthy"
     loaded: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    joined: set[str] = dataclasses.field(default_factory=set)
 
 
 class World:
@@ -98,13 +100,21 @@ class SimulatedEngine(Engine):
             raise DockerUnavailable("cannot connect")
         return [
             Container(
-                str(item.serial), f"p-{name}-1", name, item.state, item.health, 0, "i:1", item.labels, frozenset(["p_default", "shared"])
+                str(item.serial),
+                f"p-{name}-1",
+                name,
+                item.state,
+                item.health,
+                0,
+                "i:1",
+                item.labels,
+                frozenset(["p_default", "shared", *item.joined]),
             )
             for name, item in self.world.containers.items()
         ]
 
-    def missing_networks(self) -> list[str]:
-        return [name for name in compose.external_networks(self.definition, self.name) if name not in self.world.networks]
+    def missing_networks(self, more: Iterable[str] = ()) -> list[str]:
+        return [name for name in [*compose.external_networks(self.definition, self.name), *more] if name not in self.world.networks]
 
     def own_networks(self) -> list[dict[str, Any]]:
         return [{"Id": name, "Name": name, "Labels": labels} for name, labels in self.world.networks.items() if name.startswith("p_")]
@@ -151,6 +161,15 @@ class SimulatedEngine(Engine):
         self.world.step()
         del self.world.networks[entry["Name"]]
         return None
+
+    def connect(self, item: Container, network: str) -> None:
+        self.world.step()
+        assert network in self.world.networks
+        self.world.containers[item.service].joined.add(network)
+
+    def disconnect(self, item: Container, network: str) -> None:
+        self.world.step()
+        self.world.containers[item.service].joined.remove(network)
 
     def restart_counts(self, names: Any) -> dict[str, int]:
         return {}
@@ -201,6 +220,55 @@ def run(world: World, *args: Any, check: bool = False, **options: Any) -> Outcom
 
 def actions(outcome: Outcome) -> dict[str, str]:
     return {name: plan.action for name, plan in outcome.services.items()}
+
+
+# --- networks that containers join as they run --------------------------------------------------------------------------
+
+
+def test_a_container_joins_and_leaves_networks_without_being_made_anew(world: World) -> None:
+    run(world)
+    serial = world.containers["db"].serial
+    joins = {"db": ("net-a", "net-b")}
+    predicted = run(world, joins=joins, check=True)
+    assert (predicted.changed, world.containers["db"].joined) == (True, set())
+    outcome = run(world, joins=joins)
+    assert outcome.joins == predicted.joins == ["db joins net-a", "db joins net-b"]
+    assert outcome.networks == ["net-a", "net-b"]
+    assert actions(outcome) == {"web": "unchanged", "db": "unchanged"}
+    assert world.containers["db"].joined == {"net-a", "net-b"}
+    assert not run(world, joins=joins).changed
+    assert run(world, joins={"db": ("net-b",)}).joins == ["db leaves net-a"]
+    assert run(world).joins == ["db leaves net-b"]
+    assert (world.containers["db"].serial, world.containers["db"].joined) == (serial, set())
+
+
+def test_a_container_that_is_made_anew_joins_again(world: World) -> None:
+    joins = {"db": ("net-a",)}
+    assert run(world, joins=joins).joins == []
+    changed = {"services": {"web": WEB, "db": {**DB, "init": True}}}
+    assert actions(run(world, changed, joins=joins)) == {"web": "unchanged", "db": "recreated"}
+    assert world.containers["db"].joined == {"net-a"}
+    assert not run(world, changed, joins=joins).changed
+
+
+def test_a_network_that_somebody_took_away_is_joined_again(world: World) -> None:
+    joins = {"db": ("net-a",)}
+    run(world, joins=joins)
+    world.containers["db"].joined.clear()
+    assert run(world, joins=joins).joins == ["db joins net-a"]
+    assert world.containers["db"].joined == {"net-a"}
+
+
+def test_a_run_that_was_killed_while_joining_goes_on(world: World) -> None:
+    run(world)
+    for kill_at in range(6):
+        joins = {"db": (f"net-{kill_at}", "net-x")}
+        world.kill_at, world.steps = kill_at, 0
+        with contextlib.suppress(Killed):
+            run(world, joins=joins)
+        world.kill_at = None
+        run(world, joins=joins)
+        assert world.containers["db"].joined == set(joins["db"])
 
 
 # --- killed runs --------------------------------------------------------------------------------------------------------

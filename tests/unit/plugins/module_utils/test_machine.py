@@ -286,3 +286,12 @@ def test_who_was_drained(tmp_path: Path) -> None:
     file.write_text("[")
     with pytest.raises(ValueError, match=r"drained\.json is damaged: remove it"):
         _machine.drained(str(tmp_path))
+
+
+def test_instances_are_the_projects_of_the_role_odoo(tmp_path: Path) -> None:
+    for name in ("odoo-shop", "odoo-main", "redis"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".berth.json").write_text("{}")
+    (tmp_path / "odoo-by-hand").mkdir()
+    assert _machine.instances(str(tmp_path)) == ["main", "shop"]
+    assert _machine.instances(str(tmp_path / "nothing")) == []

@@ -12,10 +12,12 @@ import pytest
 from ansible_collections.berth.odoo.plugins.module_utils._postgresql_objects import (
     ObjectsError,
     Step,
+    check_removed,
     check_wanted,
     describe,
     parse_state,
     plan,
+    plan_removal,
     read_script,
     run_script,
 )
@@ -333,3 +335,26 @@ def test_rights_that_cannot_be_are_refused(other, message):
 def test_an_owner_is_no_reader():
     with pytest.raises(ObjectsError, match="another role has to read it"):
         check_wanted([{"name": "odoo_main", "reads": ["main"]}], DATABASES, TEMPLATE)
+
+
+def test_what_is_removed_goes_with_its_users_and_what_they_were_granted():
+    removed = {"databases": ["shop"], "roles": ["shop", "shop_login2"]}
+    state = {"roles": {"shop": role()}, "databases": {"shop": database(owner="shop"), "main": database(owner="odoo_main")}}
+    steps = plan_removal(removed, state)
+    assert [step.text for step in steps] == ["drop database shop", "take all rights from role shop", "drop role shop"]
+    assert steps[0].sql == 'DROP DATABASE "shop" WITH (FORCE)'
+    assert plan_removal(removed, {"roles": {}, "databases": {"main": database()}}) == []
+    assert "'shop_login2'" in read_script(ROLES, ["main"], TEMPLATE, removed)
+
+
+def test_a_role_that_owns_another_database_stays():
+    state = {"roles": {"shop": role()}, "databases": {"other": database(owner="shop")}}
+    with pytest.raises(ObjectsError, match="role 'shop' cannot be removed: it owns the database 'other'"):
+        plan_removal({"databases": ["shop"], "roles": ["shop"]}, state)
+
+
+@pytest.mark.parametrize("name", ["main", "postgres", "template1", TEMPLATE, "pg_monitor", "a;b", "odoo_main", "rewind"])
+def test_what_is_kept_is_not_removed(name):
+    kind = "roles" if name in ("odoo_main", "pg_monitor", "rewind") else "databases"
+    with pytest.raises(ObjectsError, match="cannot be removed"):
+        check_removed({"databases": [], "roles": [], kind: [name]}, ROLES, DATABASES, TEMPLATE)

@@ -73,6 +73,17 @@ def test_a_good_inventory_gets_a_plan() -> None:
     assert report.table[0].startswith("host")
 
 
+def test_an_instance_that_the_inventory_does_not_know_is_neither_run_over_nor_removed() -> None:
+    report = examine({"vm1": host(facts={"instances": ["main", "shop"]})})
+    assert subjects(report) == ["odoo_instances"]
+    assert "no shop" in report.problems[0].found
+    assert "remove_instance -e target=shop -e confirm=shop -e backup=none" in report.problems[0].remedy
+    stopped = {name: {"domains": [f"{name}.example.com"], "database": name, "state": "stopped"} for name in ("main", "shop")}
+    secrets = {name: {key: f"{name}-{key}-abcdefghijklmnop" for key in _validate.INSTANCE_SECRETS} for name in stopped}
+    variables = {"odoo_instances": stopped, "odoo_instance_secrets": secrets, "preflight_room_for_instances": 2}
+    assert examine({"vm1": host(variables, {"instances": ["main", "shop"], "memory_mb": 12288})}).problems == []
+
+
 def test_everything_wrong_is_said_at_once() -> None:
     variables = {
         "odoo_worker": 4,

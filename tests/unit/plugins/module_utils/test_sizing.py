@@ -48,6 +48,7 @@ instance = st.fixed_dictionaries(
         "service_class": st.sampled_from(["production", "staging", "development"]),
         "web_workers": st.integers(1, 40),
         "batch_workers": st.integers(0, 10),
+        "queue_workers": st.integers(0, 10),
         "cron_workers": st.integers(1, 6),
     },
 )
@@ -106,14 +107,15 @@ def test_connections_of_all_processes_fit_into_pools_and_these_into_the_server(i
         clients_transaction = clients_session = 0
         for odoo in part["odoo"].values():
             # Each web worker may sit in a transaction, and one of them must still be able to open a second one.
-            assert odoo["web_workers"] + odoo["batch_workers"] + 1 <= pooler["pool_size"]
+            jobs = odoo["queue_workers"]
+            assert odoo["web_workers"] + odoo["batch_workers"] + (jobs + 1 if jobs else 0) + 1 <= pooler["pool_size"]
             # In session mode every client holds a server connection; all of them may be on one database.
-            assert odoo["db_maxconn_gevent"] + odoo["cron_workers"] * 3 <= pooler["session_pool_size"]
+            assert odoo["db_maxconn_gevent"] + odoo["cron_workers"] * 3 + bool(jobs) <= pooler["session_pool_size"]
             assert odoo["db_maxconn"] >= 4
             # A container's first process has connections, too.
-            processes = odoo["web_workers"] + 1 + (odoo["batch_workers"] + 1 if odoo["batch_workers"] else 0)
+            processes = odoo["web_workers"] + 1 + (odoo["batch_workers"] + 1 if odoo["batch_workers"] else 0) + (jobs + 2 if jobs else 0)
             clients_transaction += processes * odoo["db_maxconn"]
-            clients_session += odoo["db_maxconn_gevent"] + (odoo["cron_workers"] + 1) * odoo["db_maxconn"]
+            clients_session += odoo["db_maxconn_gevent"] + (odoo["cron_workers"] + 1) * odoo["db_maxconn"] + bool(jobs)
             servers += pooler["pool_size"] + min(pooler["pool_size"], _sizing.NOTIFY_POOL) + 2 * pooler["session_pool_size"]
         assert max(clients_transaction, clients_session) <= pooler["max_client_connections"]
     for part in result.hosts.values():
@@ -285,6 +287,43 @@ def test_a_batch_tier_is_planned_only_where_it_is_asked_for() -> None:
     assert alongside["pgbouncer"]["pool_size"] == without["pgbouncer"]["pool_size"] + 2
     refused = one_host(4, 16384, batch_workers=-1).problems
     assert [problem.subject for problem in refused] == ["odoo_instances.main.batch_workers"]
+
+
+def test_a_queue_has_a_worker_that_no_job_takes_and_its_runner_a_connection() -> None:
+    without, alongside = (one_host(4, 16384, queue_workers=number).hosts["vm1"] for number in (0, 2))
+    assert "odoo-main-queue" not in without["memory"]["limits"]
+    assert alongside["memory"]["limits"]["odoo-main-queue"] == alongside["odoo"]["main"]["queue_memory_mb"] >= 900
+    assert alongside["pgbouncer"]["pool_size"] == without["pgbouncer"]["pool_size"] + 3
+    assert alongside["pgbouncer"]["session_pool_size"] == without["pgbouncer"]["session_pool_size"] + 1
+    refused = one_host(4, 16384, queue_workers=-1).problems
+    assert [problem.subject for problem in refused] == ["odoo_instances.main.queue_workers"]
+
+
+@given(st.integers(2, 6), st.integers(16384, 65536), st.integers(1, 8))
+def test_an_instance_for_which_there_was_room_changes_nothing_for_the_others(room: int, memory_mb: int, cpus: int) -> None:
+    """Nor does one that goes."""
+
+    def planned(count: int) -> dict[str, Any]:
+        names = [f"t{number}" for number in range(count)]
+        overrides = {"preflight_room_for_instances": room}
+        result = plan(
+            {"vm1": Machine(cpus, memory_mb)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": {name: {} for name in names}}, {"vm1": overrides}
+        )
+        return result.hosts["vm1"]
+
+    fewer, more = planned(room - 1), planned(room)
+    kept = fewer["memory"]["limits"].pop(_sizing.ROOM)
+    assert kept == sum(more["memory"]["limits"].pop(f"odoo-t{room - 1}-{tier}") for tier in ("web", "websocket", "cron"))
+    assert more["odoo"].pop(f"t{room - 1}")
+    assert more == fewer
+
+
+def test_without_room_an_instance_takes_from_the_others() -> None:
+    one, two = (
+        plan({"vm1": Machine(4, 16384)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": {name: {} for name in names}}, {}).hosts["vm1"]
+        for names in (["a"], ["a", "b"])
+    )
+    assert two["postgresql"]["max_connections"] > one["postgresql"]["max_connections"]
 
 
 def test_sixty_users_on_four_processors_as_in_the_guide() -> None:

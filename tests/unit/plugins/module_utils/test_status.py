@@ -164,3 +164,17 @@ def test_a_drained_host_is_named_and_no_problem() -> None:
     assert "Drained: app2 gets no requests from edge1, edge2 since 2026-11-25T02:00:00Z" in screen
     assert "berth.odoo.undrain -e target=app2" in screen
     assert problems({"edge1": edge}) == []
+
+
+def test_an_instance_that_shall_not_run_is_no_problem_and_one_that_nobody_knows_is() -> None:
+    stopped = {"state": "exited", "health": "none", "exit_code": 0}
+    services = [service(project="redis"), service(project="odoo-shop", **stopped), service(project="odoo-old")]
+    marked = _status.with_instances(services, {"shop": {"state": "stopped"}, "main": {}})
+    assert [one.get("unknown") for one in marked] == [None, None, True]
+    (problem,) = problems({"vm1": host(services=marked)})
+    assert problem.startswith("vm1: instance old is here and not in odoo_instances: put it back")
+    assert "2 of 2 services are up" in screen({"vm1": host(services=marked)})
+    running = _status.with_instances([service(project="odoo-shop")], {"shop": {"state": "stopped"}})
+    assert problems({"vm1": host(services=running)}) == [
+        "vm1: odoo-shop/web is running although its instance shall be stopped; run playbooks/site.yml"
+    ]

@@ -161,6 +161,14 @@ def test_nothing_belongs_to_two_instances(key: str, first: dict[str, Any], secon
     assert "which instance one has" in problem.found
 
 
+@pytest.mark.parametrize("database", ["main_login2", "main_analyst", "berth_monitoring"])
+def test_no_database_has_the_name_of_a_role_of_another(database: str) -> None:
+    instances = {"one": {**GOOD, "database": "main"}, "two": {"domains": ["b.example"], "database": database}}
+    (problem,) = _validate.check_instances("vm1", instances)
+    assert problem.subject == "odoo_instances.two.database"
+    assert "the name of a database role of" in problem.found
+
+
 def test_a_domain_twice_and_no_domain_are_refused() -> None:
     assert subjects(list(_validate.check_instances("vm1", {"main": {**GOOD, "domains": ["a.b", "a.b"]}}))) == [
         "odoo_instances.main.domains"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.berth.odoo.plugins.module_utils._wiring import MONITORING_ROLE, topology, voters, wire
+from ansible_collections.berth.odoo.plugins.module_utils._wiring import MONITORING_ROLE, roles_of, topology, voters, wire
 
 INSTANCES = {
     "main": {"database": "main", "domains": ["odoo.example.com"], "certificate": "main"},
@@ -156,3 +156,12 @@ def test_an_edge_sends_requests_to_every_host_that_was_not_drained() -> None:
     wiring = wire(instances, SECRETS, plan, apps)
     assert (wiring["traefik_sites"][0]["web"], wiring["traefik_sites"][0]["workers"]) == (["http://10.0.0.1:8069"], 4)
     assert wiring["traefik_drained"] == {"app2": "2026-11-25T02:00:00Z"}
+
+
+def test_each_instance_has_a_network_and_its_roles_are_known() -> None:
+    instances = {**INSTANCES, "test": {**INSTANCES["test"], "analyst": {}}}
+    rotated = {**SECRETS["test"], "db_user": "trial_login2", "db_password_next": "n", "analyst_password": "an"}
+    wiring = wire(instances, {**SECRETS, "test": rotated})
+    assert wiring["networks"] == ["berth-odoo-main", "berth-odoo-test"]
+    made = {role["name"] for role in wiring["postgresql_roles"]} - {MONITORING_ROLE["name"]}
+    assert made <= {*roles_of("main"), *roles_of("trial")}

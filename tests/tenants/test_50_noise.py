@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One instance at its limits, and what people of another one feel of it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ansible_collections.berth.odoo.tests.support.lab import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.berth.odoo.tests.support.lab import Host
+    from ansible_collections.berth.odoo.tests.support.tenants import Tenant
+
+WANTED, ACCEPTED = 1.3, 2.0
+# Inside of the container that it loads, so that the clients' processors are those of the noisy instance, too.
+NOISE = """
+import concurrent.futures, pathlib, urllib.request
+def ask(_):
+    while pathlib.Path("/tmp/noise").exists():
+        urllib.request.urlopen("http://localhost:8069/web/login", timeout=120).read()
+pathlib.Path("/tmp/noise").touch()
+with concurrent.futures.ThreadPoolExecutor(12) as pool:
+    list(pool.map(ask, range(12)))
+"""
+
+
+@contextmanager
+def noise(host: Host) -> Iterator[None]:
+    """Keep every worker of acme busy."""
+    host.run("docker exec -i odoo-acme-web-1 sh -c 'cat > /tmp/noise.py'", stdin=NOISE)
+    host.run("docker exec -d odoo-acme-web-1 python3 /tmp/noise.py")
+    try:
+        wait_for("noise", lambda: host.succeeds("docker exec odoo-acme-web-1 test -e /tmp/noise"), seconds=30)
+        yield
+        assert host.succeeds("docker exec odoo-acme-web-1 test -e /tmp/noise"), "there was no noise"
+    finally:
+        host.run("docker exec odoo-acme-web-1 rm -f /tmp/noise")
+
+
+def p95(client: Tenant, seconds: float) -> float:
+    """Milliseconds that 95 of 100 clicks do not exceed, at four clicks a second, counted from when each was due."""
+    taken = []
+    began = time.monotonic()
+    for number in range(int(seconds * 4)):
+        due = began + number / 4
+        time.sleep(max(0.0, due - time.monotonic()))
+        client.call("res.partner", "web_search_read", [], {"display_name": {}, "email": {}}, limit=40)
+        taken.append((time.monotonic() - due) * 1000)
+    return statistics.quantiles(taken, n=20)[-1]
+
+
+def test_a_noisy_instance_does_not_take_the_others_time(
+    host: Host, tenant: Callable[[str], Tenant], secrets: dict[str, dict[str, str]], say: Callable[[str], None]
+) -> None:
+    client = tenant("globex")
+    client.log_in("admin", secrets["globex"]["admin_password"])
+    p95(client, 3)  # warm
+    alone = p95(client, 15)
+    used = "cat /sys/fs/cgroup/cpu/cpuacct.usage 2>/dev/null || awk '/usage_usec/ {print $2 * 1000}' /sys/fs/cgroup/cpu.stat"
+    with noise(host):
+        began, before = time.monotonic(), int(host.run(f'docker exec odoo-acme-web-1 sh -c "{used}"'))
+        beside = p95(client, 15)
+        cores = (int(host.run(f'docker exec odoo-acme-web-1 sh -c "{used}"')) - before) / 1e9 / (time.monotonic() - began)
+    say(f"tenant_p95_ratio\t{WANTED}\t{beside / alone:.2f}\t\t{'ok' if beside / alone <= WANTED else 'short'}")
+    say(f"alone {alone:.0f} ms, beside {beside:.0f} ms; the other one used {cores:.1f} processors")
+    assert cores > 0.3, f"the noisy instance used {cores:.2f} processors and was not noisy"
+    assert beside <= alone * ACCEPTED, f"95th percentile {alone:.0f} ms alone, {beside:.0f} ms beside a busy instance"
