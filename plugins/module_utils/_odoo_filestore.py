@@ -50,6 +50,7 @@ def storage_record(filestore: Mapping[str, Any]) -> dict[str, Any]:
       the same content at the same moment fail each other then, and they say what is in them.
     * The database's name is in the path, so a copy under another name neither reads nor deletes what is the original's.
     * Nothing is asked before each use: every operation says by itself what is wrong.
+    * Odoo does not cache the file system: fsspec does, and knows of forks.
 
     Args:
         filestore: ``endpoint``, ``bucket``, and if there are any ``region`` and ``ca_file``, a path in the container.
@@ -75,7 +76,7 @@ def storage_record(filestore: Mapping[str, Any]) -> dict[str, Any]:
         "options": json.dumps(options, sort_keys=True),
         "directory_path": f"{filestore['bucket']}/{{db_name}}",
         "eval_options_from_env": False,
-        "is_cacheable": True,
+        "is_cacheable": False,
         "check_connection_method": False,
         "optimizes_directory_path": False,
         "autovacuum_gc": True,
