@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real S3 server, SeaweedFS, on a lab VM: over TLS with a certificate of the platform's authority, on the network where Odoo is."""
+"""A real S3 server, SeaweedFS, on a lab VM: over TLS with a certificate of the platform's authority, on the networks where Odoo is."""
 
 from __future__ import annotations
 
@@ -75,10 +75,13 @@ class S3:
         options = f"-dir=/s3/data -ip={NAME} -ip.bind=0.0.0.0 -master.volumeSizeLimitMB=64 -volume.max=30"
         options += f" -s3 -s3.port=8334 -s3.port.https={PORT} -s3.cert.file=/s3/config/s3.crt -s3.key.file=/s3/config/s3.key"
         options += " -s3.config=/s3/config/s3.json -s3.port.iceberg=0 -s3.port.lance=0"
+        networks = list(self.host.container("odoo-main/web").facts["NetworkSettings"]["Networks"])
         self.host.run(
-            f"docker run -d --name {NAME} --hostname {NAME} --network berth-app --user 0 --memory 512m --volume {HOME}:/s3 --entrypoint /s3/weed"
+            f"docker run -d --name {NAME} --hostname {NAME} --network {networks[0]} --user 0 --memory 512m --volume {HOME}:/s3 --entrypoint /s3/weed"
             f" {image} server {options}"
         )
+        for network in networks[1:]:
+            self.host.run(f"docker network connect {network} {NAME}")
         self.wait()
         self._shell(f"s3.bucket.create -name {self.bucket}")
 
