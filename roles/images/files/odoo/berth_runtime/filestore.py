@@ -130,7 +130,6 @@ def _mark_for_gc(self: Any, store_fname: str) -> None:
         )
 
 
-@api.autovacuum
 def _gc_files(self: Any) -> tuple[int, int]:
     """Delete objects that nobody has used for a day. Returns how many were looked at, and how many are left."""
     cursor = self.env.cr
@@ -204,5 +203,5 @@ def post_load() -> None:
     adapter = ir_attachment.AttachmentFileLikeAdapter
     adapter._file_open = guarded(adapter._file_open, "a file cannot be read, and nothing was changed.", (FileNotFoundError,))
     fs_file_gc.FsFileGC._mark_for_gc = api.model(_mark_for_gc)
-    fs_file_gc.FsFileGC._gc_files = _gc_files
+    fs_file_gc.FsFileGC._gc_files = api.autovacuum(_gc_files)
     _logger.info("Attachments in S3 are guarded")
