@@ -1,7 +1,7 @@
 # Copyright (c) 2026 berth.odoo contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The half of odoo_database and odoo_module that runs inside an Odoo container.
+"""The half of odoo_database, odoo_filestore and odoo_module that runs inside an Odoo container.
 
 The modules hand the text of this file to ``python3 -c`` in a container and write a request, one JSON object, to its standard
 input; the answer is the last line of standard output that starts with ANSWER. Secrets travel in the request only. Odoo itself is
@@ -46,6 +46,14 @@ MOVED_AT_ONCE = 50
 # How long to wait for a table in each round, in seconds. More than deadlock_timeout (1 s), after which autovacuum gives way to us.
 # What we ask for (SHARE UPDATE EXCLUSIVE) lets reading and writing go on, also of those who come after us.
 LOCK_WAITS_S = (2, 5)
+# Code of the storage in S3 that is ours, and the module that brings storages.
+FILESTORE = "berth"
+FILESTORE_MODULE = "fs_attachment_s3"
+IMAGE_REMEDY = "build it into the image, docs/filestore.md says how"
+# Object that says which database a directory in S3 belongs to.
+OWNER = ".berth-owner"
+# Attachments in the data directory.
+LOCAL = "type = 'binary' AND store_fname IS NOT NULL AND store_fname NOT LIKE '%://%'"
 
 
 class Refused(Exception):
@@ -659,6 +667,182 @@ def move_attachments(connection: Any, registry: Any, filestore: str) -> None:
             env["ir.attachment"].browse(here[start : start + MOVED_AT_ONCE]).exists()._migrate()
 
 
+# --- attachments in S3 --------------------------------------------------------------------------------------------------
+
+
+def read_filestore(connection: Any) -> dict[str, Any]:
+    """Return where the attachments are.
+
+    ``storage`` holds the columns of our storage, nothing when there is none; ``used`` tells whether an attachment is there, and ``local``
+    counts those in the data directory. ``owner`` is the database's own id, empty in a new one.
+    """
+    ((attachments, storages),) = rows(connection, "SELECT to_regclass('ir_attachment') IS NOT NULL, to_regclass('fs_storage') IS NOT NULL")
+    state: dict[str, Any] = {"storage": {}, "used": False, "local": 0, "owner": ""}
+    if attachments:
+        ((state["local"],),) = rows(connection, f"SELECT count(*) FROM ir_attachment WHERE {LOCAL}")  # noqa: S608 - a constant
+        for (owner,) in rows(connection, "SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'"):
+            state["owner"] = owner or ""
+    if storages:
+        for (storage,) in rows(connection, "SELECT row_to_json(s) FROM fs_storage s WHERE code = %s", FILESTORE):
+            state["storage"] = storage
+        ((state["used"],),) = rows(connection, "SELECT EXISTS (SELECT FROM ir_attachment WHERE store_fname LIKE %s)", f"{FILESTORE}://%")
+    return state
+
+
+def place_problem(kinds: Iterable[str], text: str, endpoint: str, place: str) -> str:
+    """Return in words why a place in S3 cannot be used, and what to do.
+
+    Args:
+        kinds: Names of the error's class and of its bases.
+        text: What the error says.
+        endpoint: The server.
+        place: Bucket and directory.
+    """
+    bucket, names = place.partition("/")[0], set(kinds)
+    words = f"{place} at {endpoint} cannot be used ({' '.join(text.split())})"
+    if "ImportError" in names:
+        return f"the image cannot reach S3 ({text}): {IMAGE_REMEDY}"
+    if "FileNotFoundError" in names:
+        return f"{words}: make the bucket {bucket}, or correct odoo_filestore.bucket"
+    if "PermissionError" in names:
+        return (
+            f"{words}: check that the bucket {bucket} exists, that odoo_filestore_access_key and odoo_filestore_secret_key are right, "
+            f"and that they may list the bucket, and read, write and delete below {place}/"
+        )
+    if "SSLError" in names:
+        return f"{words}: give the authority that signed its certificate as odoo_filestore.authority_certificate"
+    return f"{words}: check odoo_filestore.endpoint, and that this host reaches it"
+
+
+@contextlib.contextmanager
+def place_errors(record: Mapping[str, Any], database: str) -> Iterator[None]:
+    """Turn whatever S3 and the way to it raise into words. psycopg2 has its own."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, Refused) or type(error).__module__.startswith("psycopg2"):
+            raise
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        endpoint, place = json.loads(record["options"])["endpoint_url"], record["directory_path"].format(db_name=database)
+        raise Refused(place_problem(kinds, str(error), endpoint, place)) from error
+
+
+def open_place(record: Mapping[str, Any], database: str) -> tuple[Any, str]:
+    """Return a file system for S3, and the directory of a database in it."""
+    import fsspec  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    return fsspec.filesystem("s3", **json.loads(record["options"])), record["directory_path"].format(db_name=database)
+
+
+def check_place(record: Mapping[str, Any], database: str, owner: str, claim: bool) -> None:
+    """Refuse a place in S3 that cannot be read and written, or belongs to another database.
+
+    Two databases in one place would delete each other's attachments. So the owner's id lies there.
+
+    Args:
+        record: Values of the storage.
+        database: Its name.
+        owner: Its own id, empty while it is new.
+        claim: Whether the place becomes its own.
+    """
+    with place_errors(record, database):
+        system, place = open_place(record, database)
+        probe = f"{place}/{OWNER}-probe"
+        try:
+            found = system.cat_file(f"{place}/{OWNER}").decode()
+        except FileNotFoundError:
+            found = ""
+        if not found:
+            system.pipe_file(probe, b"berth")
+            system.rm_file(probe)
+            if claim and owner:
+                system.pipe_file(f"{place}/{OWNER}", owner.encode())
+                found = system.cat_file(f"{place}/{OWNER}").decode()
+    if found and found != owner:
+        raise Refused(
+            f"{place} belongs to another database, with the id {found}: two would delete each other's attachments. "
+            f"Give odoo_filestore.bucket another bucket. Where that database is gone for good, delete the object {place}/{OWNER}"
+        )
+
+
+def set_storage(env: Any, record: Mapping[str, Any]) -> None:
+    """Make our storage what it shall be; it becomes the one for new attachments."""
+    storage = env["fs.storage"].search([("code", "=", FILESTORE)])
+    if storage:
+        storage.write(dict(record))
+    else:
+        env["fs.storage"].create({"name": "berth.odoo", "code": FILESTORE, **record})
+
+
+def move_files(connection: Any, env: Any, seconds: float) -> dict[str, Any]:
+    """Copy attachments from the data directory to S3, and let each one point there once it was read back.
+
+    Each is a transaction of its own, so whatever ends this, the rest stays where it is. Nothing in the data directory is deleted. Odoo's
+    own way, C(force_storage), deletes the local files, and its uploads are deleted with a transaction that fails (OCA/storage#660).
+
+    Args:
+        connection: To the database.
+        env: An environment of the superuser.
+        seconds: When to stop.
+
+    Returns:
+        ``moved``, and ``unreadable``: ids whose local file is not there or has another content.
+    """
+    import hashlib
+    import time
+
+    attachments, end, last = env["ir.attachment"], time.monotonic() + seconds, 0
+    storage, system = env["fs.storage"].search([("code", "=", FILESTORE)]), attachments._get_fs_storage_for_code(FILESTORE)
+    result: dict[str, Any] = {"moved": 0, "unreadable": []}
+    while batch := rows(
+        connection,
+        f"SELECT id, store_fname, checksum, coalesce(mimetype, '') FROM ir_attachment WHERE {LOCAL.replace('%', '%%')} AND id > %s"  # noqa: S608
+        " ORDER BY id LIMIT 100",
+        last,
+    ):
+        # It only reads; open for all that time it would hold back vacuum.
+        env.cr.commit()
+        for last, name, checksum, mimetype in batch:
+            if time.monotonic() > end:
+                return result
+            try:
+                with open(attachments._full_path(name), "rb") as file:
+                    content = file.read()
+            except FileNotFoundError:
+                content = None
+            if content is None or hashlib.sha1(content).hexdigest() != checksum:  # noqa: S324 - Odoo's
+                result["unreadable"].append(last)
+                continue
+            if attachments._store_in_db_instead_of_object_storage(content, mimetype):
+                rows(
+                    connection,
+                    "UPDATE ir_attachment SET store_fname = NULL, db_datas = %s WHERE id = %s AND store_fname = %s",
+                    content,
+                    last,
+                    name,
+                )
+            else:
+                mark = "INSERT INTO fs_file_gc (store_fname, fs_storage_code, create_date) VALUES (%s, %s, now() AT TIME ZONE 'UTC')"
+                mark += " ON CONFLICT (store_fname) DO UPDATE SET create_date = excluded.create_date"
+                rows(connection, mark, f"{FILESTORE}://{checksum}", FILESTORE)
+                system.pipe_file(checksum, content, **({"ContentType": mimetype} if mimetype else {}))
+                if system.cat_file(checksum) != content:
+                    raise Refused(f"attachment {last} came back from S3 with another content; it stays in the data directory")
+                rows(
+                    connection,
+                    "UPDATE ir_attachment SET store_fname = %s, fs_filename = %s, fs_storage_id = %s, fs_storage_code = %s"
+                    " WHERE id = %s AND store_fname = %s",
+                    f"{FILESTORE}://{checksum}",
+                    checksum,
+                    storage.id,
+                    FILESTORE,
+                    last,
+                    name,
+                )
+            result["moved"] += 1
+    return result
+
+
 # --- requests -----------------------------------------------------------------------------------------------------------
 
 
@@ -745,6 +929,34 @@ def answer_modules(request: Mapping[str, Any]) -> dict[str, Any]:
         return read_state(connection, [])
 
 
+def answer_filestore_state(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the attachments are, reading only."""
+    with contextlib.closing(connect(read_configuration(), request["who"])) as connection:
+        return read_filestore(connection)
+
+
+def answer_filestore(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep attachments in S3, move those of the data directory there, and return where they are then."""
+    options = read_configuration()
+    with contextlib.closing(connect(options, request["who"])) as connection, alone(connection, request["wait"]):
+        state, record = read_filestore(connection), request["record"]
+        registry_class = load_odoo()
+        problems = module_problems([FILESTORE_MODULE], image_modules())
+        if problems:
+            raise Refused("\n".join(f"{problem}: {IMAGE_REMEDY}" for problem in problems))
+        check_place(record, options["db_name"], state["owner"], claim=not request["only_check"])
+        if request["only_check"]:
+            return state
+        from odoo.service.server import load_server_wide_modules  # type: ignore[import-not-found]
+
+        load_server_wide_modules()
+        with environment(registry_class(options["db_name"])) as env:
+            set_storage(env, record)
+        with place_errors(record, options["db_name"]), environment(registry_class(options["db_name"])) as env:
+            moved = move_files(connection, env, request["seconds"])
+        return {**read_filestore(connection), **moved}
+
+
 def check_modules(state: Mapping[str, Any], names: Sequence[str], available: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse modules that cannot be installed, and a database in which somebody else changes modules."""
     problems = module_problems(names, available)
@@ -806,6 +1018,8 @@ REQUESTS = {
     "converge": answer_converge,
     "tables": answer_tables,
     "modules": answer_modules,
+    "filestore_state": answer_filestore_state,
+    "filestore": answer_filestore,
 }
 
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _wiring
+from . import _odoo_filestore, _wiring
 
 
 class Problem(NamedTuple):
@@ -397,6 +397,15 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "sessions": {"type": "str", "choices": ["files", "redis"]},
     "attachments": {"type": "str", "choices": ["files", "database"]},
     "port": {"type": "int"},
+    "filestore": {
+        "type": "dict",
+        "options": {
+            "endpoint": {"type": "str", "required": True},
+            "bucket": {"type": "str", "required": True},
+            "region": {"type": "str"},
+            "authority_certificate": {"type": "str"},
+        },
+    },
     "legacy_rpc": {"type": "bool"},
     "limits": {"type": "dict"},
     "api_paths": {"type": "list", "elements": "str"},
@@ -430,6 +439,9 @@ INSTANCE_SECRETS = ("db_password", "admin_password", "redis_password")
 
 ANALYST_SECRET = "analyst_password"  # noqa: S105 - a name
 """One more, of an instance with C(analyst)."""
+
+FILESTORE_SECRETS = ("s3_access_key", "s3_secret_key")
+"""Those of an instance with C(filestore). Whoever runs the S3 server gives them."""
 
 ROTATION_SECRETS = ("db_user", "db_password_next", "db_password_old")
 """What C(rotate_secrets) adds."""
@@ -530,6 +542,7 @@ def _check_instance_values(
             (host,), f"{path}.port", str(instance["port"]), f"1 to {65536 - _wiring.PORTS}", f"{path}: {{port: {_wiring.FIRST_PORT}}}"
         )
     yield from _check_analyst(host, path, instance.get("analyst") or {})
+    yield from _check_filestore(host, path, instance.get("filestore") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)
@@ -542,6 +555,11 @@ def _check_instance_values(
         )
     if "image" in instance:
         yield from check_image(host, f"{path}.image", instance["image"], require_digests)
+
+
+def _check_filestore(host: str, path: str, filestore: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, found, expected in _odoo_filestore.value_problems(filestore):
+        yield Problem((host,), f"{path}.filestore.{key}", found, expected, f"{path}.filestore: {{{key}: …}}")
 
 
 def _check_analyst(host: str, path: str, analyst: Mapping[str, Any]) -> Iterator[Problem]:
@@ -567,15 +585,36 @@ def _check_login(host: str, path: str, instance: Any, secrets: Mapping[str, Any]
 
 def _check_secret_keys(host: str, path: str, given: Mapping[str, Any], required: Collection[str]) -> Iterator[Problem]:
     for key in given:
-        # That of an analyst who is no more does no harm.
-        if key not in (*required, ANALYST_SECRET, *ROTATION_SECRETS):
-            match = nearest(str(key), INSTANCE_SECRETS, 0.5)
+        # That of an analyst or a filestore that is no more does no harm.
+        if key not in (*required, ANALYST_SECRET, *FILESTORE_SECRETS, *ROTATION_SECRETS):
+            match = nearest(str(key), required, 0.5)
             yield Problem(
                 (host,),
                 f"{path}.{key}",
                 "a key that nothing reads",
-                f"{match}?" if match else f"one of {', '.join(INSTANCE_SECRETS)}",
+                f"{match}?" if match else f"one of {', '.join(required)}",
                 f"rename or remove {key}",
+            )
+
+
+def _check_filestore_secrets(host: str, path: str, given: Mapping[str, Any], required: bool) -> Iterator[Problem]:
+    """Check keys that others made: no rule about their length or strength, but a line of a file must hold them."""
+    for key in FILESTORE_SECRETS if required else ():
+        value = given.get(key)
+        remedy = f"ansible-vault edit the file with odoo_instance_secrets: {{{path.rpartition('.')[2]}: {{{key}: …}}}}"
+        if value is None:
+            yield Problem(
+                (host,),
+                f"{path}.{key}",
+                "nothing",
+                "the key that the S3 server's operator gave you, because the instance has filestore",
+                remedy,
+            )
+        elif not isinstance(value, str):
+            yield Problem((host,), f"{path}.{key}", describe(value, True), "a text: put it in quotes", remedy)
+        elif not re.fullmatch(r"\S([^\n\r\0]*\S)?", value):
+            yield Problem(
+                (host,), f"{path}.{key}", "white space at an end, a line break, or nothing (not shown)", "text on one line", remedy
             )
 
 
@@ -607,9 +646,11 @@ def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_leng
             continue
         analyst = isinstance(instances[name], Mapping) and instances[name].get("analyst") is not None
         required = (*INSTANCE_SECRETS, *([ANALYST_SECRET] if analyst else []))
-        yield from _check_secret_keys(host, path, given or {}, required)
+        remote = isinstance(instances[name], Mapping) and _odoo_filestore.is_shared(instances[name])
+        yield from _check_secret_keys(host, path, given or {}, (*required, *(FILESTORE_SECRETS if remote else [])))
         required = (*required, *(["db_password_next"] if (given or {}).get("db_password_next") is not None else []))
         yield from _check_login(host, path, instances[name], given or {})
+        yield from _check_filestore_secrets(host, path, given or {}, remote)
         for key in required:
             value = (given or {}).get(key)
             if value is None:
@@ -695,14 +736,14 @@ def check_shared(instances: Mapping[str, Mapping[str, Any]], apps: Mapping[str, 
                 hosts,
                 f"{path}.attachments",
                 f"{instance.get('attachments') or 'files'}, with {len(hosts)} app hosts ({where}): an attachment would be on the host alone that took it",
-                "database, which all of them reach",
-                f"{path}: {{attachments: database}}, or leave one host in the group app",
+                "database, or a filestore in S3, which all of them reach",
+                f"{path}: {{attachments: database}} or {path}: {{filestore: {{…}}}}, or leave one host in the group app",
             )
 
 
 def shares_attachments(instance: Mapping[str, Any]) -> bool:
     """Tell whether all application hosts see the same attachments of an instance."""
-    return instance.get("attachments") == "database"
+    return instance.get("attachments") == "database" or _odoo_filestore.is_shared(instance)
 
 
 def check_instance_ports(hosts: Sequence[str], instances: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:

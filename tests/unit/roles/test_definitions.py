@@ -121,6 +121,17 @@ INPUTS = {
         "odoo_redis_authority_certificate": AUTHORITY["certificate"],
         "odoo_redis_password": AWKWARD,
     },
+    "odoo-s3": {
+        "odoo_image": "sha256:1c",
+        "odoo_name": "main",
+        "odoo_database": "main",
+        "odoo_db_password": AWKWARD,
+        "odoo_admin_password": AWKWARD,
+        "odoo_repeat_requests": False,
+        "odoo_filestore": {"endpoint": "https://s3.example.com", "bucket": "odoo-files", "authority_certificate": AUTHORITY["certificate"]},
+        "odoo_filestore_access_key": "AK",
+        "odoo_filestore_secret_key": AWKWARD,
+    },
     "traefik": {
         "traefik_image": "sha256:1d",
         "traefik_drained": {"app2": "2026-11-25T02:00:00Z"},
@@ -267,6 +278,18 @@ def test_only_the_plan_s_own_networks_may_reach_what_has_no_password(rendered):
     for name in ("haproxy", "pgbouncer", "redis"):
         for item in rendered[name]["definition"]["services"].values():
             assert "berth-dcs" not in item["networks"]
+
+
+def test_the_keys_of_s3_are_in_a_file_that_every_container_reads(rendered):
+    """A name of the file is all that the environment holds."""
+    for item in rendered["odoo-s3"]["definition"]["services"].values():
+        assert item["environment"]["AWS_SHARED_CREDENTIALS_FILE"] == "/run/secrets/odoo/s3.ini"
+        assert item["environment"]["BERTH_FILESTORE"] == "s3"
+    files = {file["dest"]: file for file in rendered["odoo-s3"]["files"]}
+    assert files["secrets/s3.ini"]["content"] == f"[default]\naws_access_key_id = AK\naws_secret_access_key = {AWKWARD}\n"
+    assert files["secrets/s3.ini"]["mode"] == "0400"
+    for tier in ("web", "websocket", "cron", "maintenance"):
+        assert "berth_runtime" in files[f"config/{tier}/odoo.conf"]["content"]
 
 
 def test_access_to_postgresql(rendered):

@@ -244,6 +244,13 @@ def main() -> None:
     problems += package_problems(laid_on, Requirement)
     if not problems:
         problems = import_problems(ours)
+    if not problems and "fs_attachment" in known:
+        from odoo.addons.berth_runtime import filestore  # type: ignore[import-not-found]
+
+        if unexpected := filestore.unexpected():
+            problems = [
+                f"the add-on berth_runtime does not fit this fs_attachment: {'; '.join(unexpected)}: docs/filestore.md names a version"
+            ]
     if problems:
         raise SystemExit("\n".join(problems))
     print("addons_path=" + ",".join(map(str, paths)))

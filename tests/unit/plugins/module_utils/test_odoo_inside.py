@@ -53,6 +53,30 @@ def test_connection_arguments_are_those_of_odoo() -> None:
     assert inside.connection_arguments(options) == {"dbname": "main", "host": "pgbouncer", "port": "6432", "user": "odoo"}
 
 
+@pytest.mark.parametrize(
+    ("kinds", "typed"),
+    [
+        (["ImportError"], "docs/filestore.md"),
+        (["FileNotFoundError", "OSError"], "make the bucket files, or correct odoo_filestore.bucket"),
+        (["PermissionError", "OSError"], "odoo_filestore_secret_key"),
+        (["SSLError", "ConnectionError"], "odoo_filestore.authority_certificate"),
+        (["EndpointConnectionError", "ConnectionError", "BotoCoreError"], "check odoo_filestore.endpoint"),
+    ],
+)
+def test_why_a_place_in_s3_cannot_be_used(kinds: list[str], typed: str) -> None:
+    words = inside.place_problem([*kinds, "Exception"], "what it\n says", "https://s3:9000", "files/main")
+    assert "what it" in words
+    assert typed in words
+
+
+def test_what_is_no_error_of_s3_stays_as_it_is() -> None:
+    record = {"options": '{"endpoint_url": "https://s3:9000"}', "directory_path": "files/{db_name}"}
+    with pytest.raises(inside.Refused, match=r"files/main at https://s3:9000.*no way"), inside.place_errors(record, "main"):
+        raise OSError("no way")
+    with pytest.raises(inside.Refused, match=r"^as it was$"), inside.place_errors(record, "main"):
+        raise inside.Refused("as it was")
+
+
 @pytest.mark.parametrize("name", ["", "a,b", " , "])
 def test_a_configuration_is_for_one_database(name: str) -> None:
     with pytest.raises(inside.Refused, match="db_name"):

@@ -245,6 +245,44 @@ def test_missing_unknown_and_foreign_secrets_of_instances() -> None:
     assert problems[1].expected == "db_password?"
 
 
+REMOTE = {**GOOD, "filestore": {"endpoint": "https://s3.example.com:9000", "bucket": "odoo-files"}}
+KEYS = {"s3_access_key": "AK", "s3_secret_key": "a b/+="}
+
+
+def test_an_instance_with_a_filestore_has_keys() -> None:
+    assert not list(_validate.check_instances("vm1", {"main": REMOTE}))
+    assert not list(_validate.check_instance_secrets("vm1", {"main": REMOTE}, {"main": {**SECRETS, **KEYS}}, 20))
+    missing, broken = _validate.check_instance_secrets("vm1", {"main": REMOTE}, {"main": {**SECRETS, "s3_secret_key": "canary\n"}}, 20)
+    assert (missing.subject, missing.found) == ("odoo_instance_secrets.main.s3_access_key", "nothing")
+    assert "main: {s3_access_key: …}" in missing.remedy
+    assert broken.subject == "odoo_instance_secrets.main.s3_secret_key"
+    assert "canary" not in str(broken)
+    # Those of a filestore that is no more do no harm; a mistyped one is named.
+    assert not list(_validate.check_instance_secrets("vm1", {"main": GOOD}, {"main": {**SECRETS, **KEYS}}, 20))
+    (problem,) = _validate.check_instance_secrets("vm1", {"main": REMOTE}, {"main": {**SECRETS, **KEYS, "s3_acces_key": "x"}}, 20)
+    assert problem.expected == "s3_access_key?"
+
+
+@pytest.mark.parametrize(
+    ("filestore", "subject"),
+    [
+        ({"bucket": "odoo-files"}, "endpoint"),
+        ({"endpoint": "https://s3.example.com"}, "bucket"),
+        ({"endpoint": "http://s3.example.com", "bucket": "odoo-files"}, "endpoint"),
+        ({"endpoint": "https://s3.example.com/odoo", "bucket": "odoo-files"}, "endpoint"),
+        ({"endpoint": "https://s3.example.com", "bucket": "Odoo"}, "bucket"),
+        ({"endpoint": "https://s3.example.com", "bucket": "odoo-files/main"}, "bucket"),
+        ({"endpoint": "https://s3.example.com", "bucket": "odoo-files", "region": "Frankfurt am Main"}, "region"),
+        ({"endpoint": "https://s3.example.com", "bucket": "odoo-files", "authority_certificate": "ca.crt"}, "authority_certificate"),
+        ({"endpoint": "https://s3.example.com", "bucket": "odoo-files", "bukket": "x"}, "bukket"),
+    ],
+)
+def test_a_wrong_filestore_is_refused(filestore: dict[str, str], subject: str) -> None:
+    (problem,) = _validate.check_instances("vm1", {"main": {**GOOD, "filestore": filestore}})
+    assert problem.subject == f"odoo_instances.main.filestore.{subject}"
+    assert problem.remedy
+
+
 def test_passwords_are_found_at_any_depth_and_keys_are_none() -> None:
     option = {
         "type": "list",

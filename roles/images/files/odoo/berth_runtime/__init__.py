@@ -17,5 +17,10 @@ def post_load() -> None:
         sessions.post_load(file)
     if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
         repeat.post_load()
+    if os.environ.get("BERTH_FILESTORE") == "s3":
+        # Only here: not every image has what it is for.
+        from . import filestore
+
+        filestore.post_load()
     # Last, because the others look at Odoo as it came.
     sessions.mark_cookie()
