@@ -48,6 +48,10 @@ def read_addons(
         AddonsError: Something about them is wrong.
     """
     found = {}
+    for name, entry in given.items():
+        for key in entry:
+            if key not in ("addons", "requirements"):
+                raise _odoo_addons.AddonsError(f"images_odoo_variants: {name} has a key {key!r}; expected addons and requirements")
     for name in names:
         paths, requirements = (given.get(name) or {}).get("addons") or [], (given.get(name) or {}).get("requirements") or ""
         if not paths and not requirements:

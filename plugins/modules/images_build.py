@@ -187,6 +187,7 @@ def plan(params: dict[str, Any], *, may_pull: bool) -> list[_image_build.Build]:
         context = {
             **{path: value for path, value in on.files.items() if "/contract." in path},
             **_image_build.context_of(_image_build.ADDONS, files),
+            f"{_image_build.ADDONS}/needs.txt": (0o644, b"pip\n" if given["requirements"].strip() else b""),
             f"{_image_build.ADDONS}/requirements.txt": (0o644, given["requirements"].encode()),
             f"{_image_build.ADDONS}/modules.txt": (0o644, "".join(f"{module}\n" for module in sorted(given["modules"])).encode()),
         }

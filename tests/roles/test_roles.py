@@ -99,34 +99,8 @@ def images(host: Host) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
-def lab() -> Lab:
-    """The lab without our inventories."""
-    import os
-
-    name = os.environ.get("BERTH_LAB", "roles")
-    return Lab(name, (REPOSITORY / ".cache/lab" / name / "inventory",))
-
-
 def test_every_public_role_is_tried() -> None:
     assert {path.name for path in (REPOSITORY / "roles").iterdir()} == {*ROLES, *ELSEWHERE}
-
-
-@pytest.fixture(scope="session")
-def environment(lab: Lab) -> dict[str, str]:
-    """What the examples read from the environment, as a reader would export it."""
-    secrets = lab.host.variables["odoo_instance_secrets"]["main"]
-    authority = lab.host.variables["platform_authority"]
-    return {
-        **{f"{owner}_{name.upper()}": str(secrets[name]) for owner in ("APP", "ODOO") for name in secrets},
-        "PLATFORM_AUTHORITY_CERTIFICATE": str(authority["certificate"]),
-        "PLATFORM_AUTHORITY_KEY": str(authority["key"]),
-        "APP_DATABASE_PASSWORD": str(secrets["db_password"]),
-        "AUTHORITY_CERTIFICATE": str(lab.host.variables["platform_authority"]["certificate"]),
-        "AUTHORITY_KEY": str(lab.host.variables["platform_authority"]["key"]),
-        "APP_CERTIFICATE": (lab.directory / "server.crt").read_text(encoding="utf-8"),
-        "APP_CERTIFICATE_KEY": (lab.directory / "server.key").read_text(encoding="utf-8"),
-    }
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ def test_a_dockerfile_builds_with_every_builder_from_one_base(name: str) -> None
     assert user[0] == user[1]
     assert f"{user[0]}:{user[0]}" in (CONTEXTS / CONTRACTS.get(name, name) / "contract.sh").read_text()
     copied = re.findall(r"^(?:COPY|ADD) (?!--from)(.+) \S+$", text, re.MULTILINE)
-    written = {"odoo_addons/requirements.txt", "odoo_addons/modules.txt", _image_build.MODULES_TAR}
+    written = {"odoo_addons/needs.txt", "odoo_addons/requirements.txt", "odoo_addons/modules.txt", _image_build.MODULES_TAR}
     for path in set(" ".join(copied).split()) - written:
         assert (CONTEXTS / path).exists() and path.split("/")[0] in ("common", name)
 

@@ -468,3 +468,14 @@ def test_instances_on_published_hosts_have_ports_of_their_own() -> None:
     assert problem.found == "8069 (the default), so 8069 to 8072, of which main has some"
     assert problem.remedy == "odoo_instances.b: {port: 8079}"
     assert "odoo_instances.b.port" not in subjects(examine({"vm1": host(both)})), "one host publishes nothing"
+
+
+def test_an_image_of_our_own_needs_no_digest_and_a_mistyped_one_gets_the_nearest() -> None:
+    def instances(image: str) -> dict[str, Any]:
+        main = {**VARIABLES["odoo_instances"]["main"], "image": image}
+        return {"odoo_instances": {"main": main}, "images_odoo_variants": {"odoo-acme": {"addons": ["/srv/acme"]}}}
+
+    assert examine({"vm1": host(instances("odoo-acme"))}, require_image_digests=True).problems == []
+    (problem,) = examine({"vm1": host(instances("odoo-acm"))}).problems
+    assert (problem.subject, problem.remedy) == ("odoo_instances.main.image", "odoo_instances: {main: {image: odoo-acme}}")
+    assert examine({"vm1": host(instances("registry.example.com/odoo:19"))}).problems == []

@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A site's own modules and a package of OCA: built, refused where they do not fit, and running on the VM that test_roles.py left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.berth.odoo.tests.support.lab import Host, docker
+from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
+
+REQUIREMENTS = Path(__file__).parent / "acme/requirements.txt"
+LOADED = ["base", "rpc", "web", "berth_runtime"]
+
+Build = Callable[..., Run]
+
+
+def write_module(directory: Path, name: str, code: str = "", **manifest: Any) -> None:
+    """Write a small module; C(code) is its Python."""
+    (directory / name).mkdir(parents=True)
+    given = {"name": name, "version": "19.0.1.0.0", "license": "OPL-1", "author": "Acme", "depends": ["base"], **manifest}
+    (directory / name / "__manifest__.py").write_text(repr(given), encoding="utf-8")
+    (directory / name / "__init__.py").write_text(code, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive directory of these tests."""
+    return tmp_path_factory.mktemp("archives")
+
+
+@pytest.fixture(scope="session")
+def build(play: Player, archives: Path) -> Build:
+    """Build the image odoo-acme from modules and requirements."""
+
+    def run(addons: Path, requirements: Path | None = None) -> Run:
+        acme = {"addons": [str(addons)], "requirements": str(requirements or "")}
+        return play(
+            "playbooks/images.yml",
+            variables={"images_names": ["odoo-acme"], "images_odoo_variants": {"odoo-acme": acme}, "images_archive_dir": str(archives)},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def addons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a module that needs one of OCA's."""
+    directory = tmp_path_factory.mktemp("acme-addons")
+    code = (
+        "from odoo import fields, models\n\n\nclass Partner(models.Model):\n    _inherit = 'res.partner'\n\n    acme_dock = fields.Char()\n"
+    )
+    write_module(directory, "acme_dock", code, depends=["stock", "queue_job"])
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Add a module"]):
+        subprocess.run(["git", "-C", str(directory), *identity, *command], check=True)
+    return directory
+
+
+def test_modules_that_do_not_fit_are_refused_with_what_to_type(build: Build, tmp_path: Path, archives: Path) -> None:
+    write_module(
+        tmp_path / "one", "acme_needs", depends=["acme_gone"], external_dependencies={"python": ["acme-lib>=1"], "bin": ["acmetool"]}
+    )
+    write_module(tmp_path / "one", "acme_old", version="18.0.1.0.0")
+    write_module(tmp_path / "one", "stock")
+    build(tmp_path / "one").expect_refusal(
+        "image odoo-acme was built and does not keep its contract",
+        "module acme_needs depends on acme_gone, which the image does not have: add its directory to images_odoo_addons, or"
+        " odoo-addon-acme-gone with version and hash to images_odoo_requirements",
+        "module acme_needs needs the Python package acme-lib>=1, which its manifest names",
+        "module acme_needs needs the program acmetool, which its manifest names: add its Debian package to images_odoo_packages",
+        "module acme_old has version 18.0.1.0.0, which Odoo 19.0 does not install",
+        "module stock is there twice, in /usr/local/lib/python3.13/dist-packages/odoo/addons/stock and in",
+    )
+    write_module(tmp_path / "two", "acme_broken", "import acme_nowhere\n")
+    build(tmp_path / "two").expect_refusal(
+        "module acme_broken cannot be imported: ModuleNotFoundError: No module named 'acme_nowhere'",
+        "acme_broken/__init__.py line 1: add acme_nowhere==<version> with its hash to images_odoo_requirements",
+    )
+    assert docker("image", "ls", "--quiet", "berth/odoo-acme").split() == []
+    assert list(archives.iterdir()) == []
+
+
+def test_a_package_with_another_content_is_refused(build: Build, addons: Path, tmp_path: Path) -> None:
+    digest = "7d4316aaea12a6d4eec92994ea701e94c0dcbe21643dd6d334377e2a44be93b2"
+    wrong = tmp_path / "requirements.txt"
+    wrong.write_text(REQUIREMENTS.read_text(encoding="utf-8").replace(digest, "0" * 64), encoding="utf-8")
+    build(addons, wrong).expect_refusal(
+        "image odoo-acme could not be built", "THESE PACKAGES DO NOT MATCH THE HASHES", f"Expected sha256 {'0' * 64}", f"Got {digest}"
+    )
+
+
+def test_what_packages_require_and_nobody_listed_is_named(build: Build, addons: Path, tmp_path: Path) -> None:
+    fewer = tmp_path / "requirements.txt"
+    text = REQUIREMENTS.read_text(encoding="utf-8")
+    fewer.write_text(text[text.index("odoo-addon-queue-job") :], encoding="utf-8")
+    build(addons, fewer).expect_refusal("Python package openupgradelib 3.13.7 needs cssselect, the image does not have it: add a version")
+
+
+def test_the_image_says_what_is_in_it(build: Build, addons: Path, archives: Path) -> None:
+    build(addons, REQUIREMENTS).expect_success()
+    entry = json.loads((archives / "manifest.json").read_text(encoding="utf-8"))["images"]["odoo-acme"]
+    assert entry["contract"]["own_modules"] == "acme_dock,berth_runtime,queue_job"
+    assert entry["contract"]["own_packages"] == "cssselect==1.6.0,odoo-addon-queue_job==19.0.2.4.0.1,openupgradelib==3.13.7"
+    labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", entry["id"]))
+    head = subprocess.run(["git", "-C", str(addons), "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert labels["org.opencontainers.image.revision"] == entry["revision"] == head
+    assert labels["berth.inputs"] == entry["inputs"] and labels["org.opencontainers.image.base.name"].startswith("berth/odoo:19.0-")
+    components = {item["bom-ref"]: item for item in json.loads((archives / entry["sbom"]).read_text(encoding="utf-8"))["components"]}
+    assert components["odoo:acme_dock"]["version"] == "19.0.1.0.0" and components["odoo:queue_job"]["licenses"]
+    assert {"deb:odoo-19:all", "pypi:odoo-addon-queue_job", "odoo:stock"} <= components.keys()
+    again = build(addons, REQUIREMENTS).expect_success()
+    assert again.changed == []
+
+
+def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) -> None:
+    variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_job"]}
+    play("tests/roles/acme/deploy.yml", variables=variables).expect_success()
+    identifier = host.container("postgresql/postgresql").id
+    asked = "select name, state from ir_module_module where name in ('acme_dock', 'queue_job') order by 1"
+    psql = f"docker exec {identifier} psql -h /run/postgresql -U postgres -d app -tAc"
+    assert host.run(f'{psql} "{asked}"').split() == ["acme_dock|installed", "queue_job|installed"]
+    assert host.run(f'{psql} "select count(acme_dock) from res_partner"').strip() == "0"
+    # What Debian's package makes of the image was there; only what is ours came.
+    layers = "docker image inspect --format '{{json .RootFS.Layers}}' "
+    below, ours = (
+        json.loads(host.run(layers + name))
+        for name in ("$(docker image ls -q berth/odoo | head -n 1)", host.container("odoo-app/web").facts["Image"])
+    )
+    assert ours[: len(below)] == below and len(ours) == len(below) + 2
+
+
+def test_a_server_wide_module_that_the_image_lacks_restarts_nothing(host: Host, play: Player, archives: Path) -> None:
+    before = {container.name: container.identity for container in host.containers()}
+    variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_jobs"]}
+    play("tests/roles/acme/deploy.yml", variables=variables).expect_refusal(
+        "server_wide_modules has queue_jobs, and there is no such module in the image: did you mean queue_job?"
+    )
+    assert {container.name: container.identity for container in host.containers()} == before
