@@ -48,6 +48,10 @@ def read_addons(
         AddonsError: Something about them is wrong.
     """
     found = {}
+    for name, entry in given.items():
+        for key in entry:
+            if key not in ("addons", "requirements"):
+                raise _odoo_addons.AddonsError(f"images_odoo_variants: {name} has a key {key!r}; expected addons and requirements")
     for name in names:
         paths, requirements = (given.get(name) or {}).get("addons") or [], (given.get(name) or {}).get("requirements") or ""
         if not paths and not requirements:
@@ -144,12 +148,15 @@ class ActionModule(ActionBase):
             for name, image in result["images"].items():
                 image.pop("seconds", None) if image["action"] == "unchanged" else None
                 if image.get("path"):
-                    self._fetch(image.pop("path"), directory, image)
+                    self._fetch(image.pop("path"), directory / image["file"], image["sha256"])
+                    self._fetch(image.pop("sbom_path"), directory / image["sbom"], image.pop("sbom_sha256"))
                     former = entries.get(name)
                     entries[name] = {key: value for key, value in image.items() if key not in ("action", "seconds")}
                     self._write(manifest, _images.manifest_text(entries))
                     if former and former["file"] != image["file"]:
-                        (directory / former["file"]).unlink(missing_ok=True)
+                        for file in (former["file"], former.get("sbom")):
+                            if file:
+                                (directory / file).unlink(missing_ok=True)
                 elif name in entries and image["action"] == "unchanged":
                     image.update({key: entries[name][key] for key in ("id", "reference", "version")})
                 result["references"][name] = image.get("id") or image.get("reference", "")
@@ -171,17 +178,15 @@ class ActionModule(ActionBase):
         self._remote_dir = str(lines[-1])
         return self._remote_dir
 
-    def _fetch(self, remote: str, directory: Path, image: dict[str, Any]) -> None:
-        """Bring one archive to the controller; it appears under its name only when it is whole."""
-        unfinished = directory / (image["file"] + ".part")
+    def _fetch(self, remote: str, target: Path, sha256: str) -> None:
+        """Bring one file to the controller; it appears under its name only when it is whole."""
+        unfinished = target.with_name(f"{target.name}.part")
         self._connection.fetch_file(remote, str(unfinished))
         found = _image_archive.file_digest(unfinished)
-        if found != image["sha256"]:
+        if found != sha256:
             unfinished.unlink()
-            raise AnsibleActionFail(
-                f"{image['file']} arrived broken from the build host: SHA-256 {found} instead of {image['sha256']}. Run again."
-            )
-        os.replace(unfinished, directory / image["file"])
+            raise AnsibleActionFail(f"{target.name} arrived broken from the build host: SHA-256 {found} instead of {sha256}. Run again.")
+        os.replace(unfinished, target)
 
     def _write(self, path: Path, text: str) -> None:
         unfinished = path.with_suffix(".part")

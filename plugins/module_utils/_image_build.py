@@ -9,6 +9,7 @@ The command and not the API, because it knows the builder, the proxies and the c
 from __future__ import annotations
 
 import base64
+import datetime
 import difflib
 import json
 import os
@@ -17,12 +18,13 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from . import _image_archive, _images
+from . import _image_archive, _images, _sbom
 
 REPOSITORY = "berth"
 COMMON = "common"
@@ -343,6 +345,52 @@ def entry(build: Build, reference: str, facts: Mapping[str, str], contents: _ima
         "unpacked": sum(layer.size for layer in contents.layers),
         "sha256": _image_archive.file_digest(archive),
     }
+
+
+def bill_of_materials(reference: str) -> str:
+    """Return what is in an image, as CycloneDX JSON.
+
+    Raises:
+        BuildError: The image cannot say it.
+    """
+    image_id, _size = inspect(reference)
+    listing = docker(["run", "--rm", "--interactive", *_ISOLATED, "--entrypoint", "sh", image_id, "-s"], _sbom.LISTING)
+    try:
+        return json.dumps(_sbom.document(reference, image_id, listing), indent=1, sort_keys=True) + "\n"
+    except ValueError as error:
+        raise BuildError(str(error)) from error
+
+
+def remove_superseded() -> list[str]:
+    """Remove images of ours that newer ones have replaced and that no container has. Return their tags.
+
+    Raises:
+        BuildError: An image could not be removed, or Docker does not answer.
+    """
+    ids = sorted(set(docker(["image", "ls", "--quiet", "--no-trunc", "--filter", f"label={_images.INPUTS_LABEL}"]).split()))
+    if not ids:
+        return []
+    listed = [
+        {
+            "Id": image["Id"],
+            "RepoTags": image["RepoTags"],
+            "Labels": image["Config"]["Labels"],
+            # Up to nanoseconds, which Python 3.10 does not read.
+            "Created": datetime.datetime.fromisoformat(image["Created"][:19] + "+00:00").timestamp(),
+        }
+        for image in json.loads(docker(["image", "inspect", *ids]))
+    ]
+    removed = []
+    for tags in _images.superseded(listed, (), time.time()).values():
+        for tag in tags:
+            try:
+                docker(["image", "rm", tag])
+                removed.append(tag)
+            except BuildError as error:
+                # A container has it, or another build on this host has removed it.
+                if "conflict" not in str(error) and "No such image" not in str(error):
+                    raise
+    return removed
 
 
 def remove_fetch_stages() -> None:

@@ -25,6 +25,11 @@ NOT_IN_TAG = re.compile(r"[^A-Za-z0-9_.-]+")
 
 INPUTS_LABEL = "berth.inputs"
 VERSION_LABEL = "org.opencontainers.image.version"
+BASE_LABEL = "org.opencontainers.image.base.digest"
+
+# To go back to, when a release turns out to be a mistake: so many images of a name, and all of the last days.
+KEPT_IMAGES = 3
+KEPT_SECONDS = 7 * 24 * 3600
 
 # Build arguments that say how the build reaches its sources and not what comes out: they do not enter the inputs' hash.
 # The first eight are Docker's own: https://docs.docker.com/reference/dockerfile/#predefined-args
@@ -167,6 +172,29 @@ def present_ids(wanted: Iterable[Wanted], listed: Iterable[Mapping[str, Any]]) -
         if known:
             found[item.name] = known
     return found
+
+
+def superseded(listed: Iterable[Mapping[str, Any]], keep: Iterable[str], now: float) -> dict[str, list[str]]:
+    """Return the images that newer ones of the same name have replaced for good, as id and tags.
+
+    Only what this collection has built counts, by its label. Kept are the newest C(KEPT_IMAGES) of a name, everything younger than
+    C(KEPT_SECONDS), and what a kept one was built on.
+
+    Args:
+        listed: Answer of C(GET /images/json).
+        keep: Ids to keep in any case.
+        now: Seconds since 1970.
+    """
+    ours = [image for image in listed if INPUTS_LABEL in (image.get("Labels") or {}) and image.get("RepoTags")]
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for image in sorted(ours, key=lambda image: int(image["Created"]), reverse=True):
+        by_name.setdefault(str(image["RepoTags"][0]).rpartition(":")[0], []).append(image)
+    kept = set(keep)
+    for images in by_name.values():
+        kept.update(image["Id"] for image in images[:KEPT_IMAGES])
+        kept.update(image["Id"] for image in images if now - int(image["Created"]) < KEPT_SECONDS)
+    kept.update((image.get("Labels") or {}).get(BASE_LABEL, "") for image in ours if image["Id"] in kept)
+    return {image["Id"]: list(image["RepoTags"]) for image in ours if image["Id"] not in kept}
 
 
 def spellings(reference: str) -> list[str]:

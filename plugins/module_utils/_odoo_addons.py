@@ -67,7 +67,7 @@ def find_modules(directory: Path) -> list[Path]:
     found: list[Path] = []
     level = [directory]
     for _depth in range(DEPTH):
-        below = []
+        below: list[Path] = []
         for parent in level:
             for child in sorted(parent.iterdir()):
                 if child.name.startswith(".") or not child.is_dir():

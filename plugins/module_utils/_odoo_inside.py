@@ -27,6 +27,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 ANSWER = "berth-answer:"
@@ -118,6 +119,26 @@ def module_problems(wanted: Sequence[str], available: Mapping[str, Mapping[str, 
             f"{name}: needs {needed} (a dependency of {module}), which the image does not have"
             for needed, module in sorted(missing.items())
         )
+    return problems
+
+
+def load_problems(names: Sequence[str], available: Iterable[str]) -> list[str]:
+    """Return which server-wide modules an image lacks; Odoo would log it and serve without them.
+
+    Args:
+        names: The modules of C(server_wide_modules).
+        available: Names of the image's modules.
+    """
+    known = set(available)
+    problems = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.6)
+            problems.append(
+                f"server_wide_modules has {name}, and there is no such module in the image: "
+                + (f"did you mean {near[0]}? Otherwise add" if near else "add")
+                + " it with images_odoo_addons or images_odoo_requirements, and build the image again"
+            )
     return problems
 
 
@@ -641,6 +662,16 @@ def answer_available(_request: Mapping[str, Any]) -> dict[str, Any]:
     return {"available": image_modules()}
 
 
+def answer_loadable(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse server-wide modules that the image does not have. Without loading Odoo, which takes a second."""
+    options = read_configuration()
+    roots = [*(f"{entry}/odoo/addons" for entry in sys.path), *options.get("addons_path", "").split(",")]
+    available = {file.parent.name for root in roots if root for file in Path(root).glob("*/__manifest__.py")}
+    if problems := load_problems(request["names"], available):
+        raise Refused("\n".join(problems))
+    return {}
+
+
 def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
     """Make the database what the request says and return its new state."""
     options = read_configuration()
@@ -760,6 +791,7 @@ def removable(env: Any, names: Sequence[str]) -> Any:
 REQUESTS = {
     "state": answer_state,
     "available": answer_available,
+    "loadable": answer_loadable,
     "converge": answer_converge,
     "tables": answer_tables,
     "modules": answer_modules,

@@ -8,6 +8,7 @@ Pure: the action plugin reads variables, specifications and machines; here they 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -208,10 +209,11 @@ def _check_variables(
     for variable, reason in host.unrenderable.items():
         yield Problem((name,), variable, f"no value: {reason}", "a value", f"correct {variable}")
     certificates = variables.get("traefik_certificates")
-    variants = variables.get("images_odoo_variants")
+    variants = _well_formed(variables.get("images_odoo_variants"))
+    yield from _check_variants(name, _well_formed(variables.get("odoo_instances")), variants)
     yield from _validate.check_instances(
         name,
-        _without_variants(variables.get("odoo_instances") or {}, variants if isinstance(variants, Mapping) else {}),
+        _without_variants(variables.get("odoo_instances") or {}, variants),
         None if "traefik_certificates" in host.unrenderable else list(certificates) if isinstance(certificates, Mapping) else [],
         require_digests=rules.require_image_digests,
     )
@@ -253,6 +255,21 @@ def _without_variants(instances: Any, variants: Mapping[str, Any]) -> Any:
         else entry
         for name, entry in instances.items()
     }
+
+
+def _check_variants(name: str, instances: Mapping[str, Mapping[str, Any]], variants: Collection[str]) -> Iterator[Problem]:
+    """Check the images that instances name without a tag or a registry where images of our own have such names."""
+    for instance, entry in instances.items():
+        image = entry.get("image")
+        if variants and isinstance(image, str) and image != "odoo" and image not in variants and not re.search("[:/@]", image):
+            match = _validate.nearest(image, variants, 0.5)
+            yield Problem(
+                (name,),
+                f"odoo_instances.{instance}.image",
+                _validate.describe(image),
+                f"odoo, one of images_odoo_variants ({', '.join(sorted(variants))}), or a reference with a tag or digest",
+                f"odoo_instances: {{{instance}: {{image: {match or sorted(variants)[0]}}}}}",
+            )
 
 
 def _check_authority(name: str, variables: Mapping[str, Any], required: bool, now: int, notes: list[tuple[str, str]]) -> Iterator[Problem]:

@@ -17,6 +17,8 @@ description:
     transferred file is verified, loaded and deleted, and the image's id is verified after that.
   - With O(source=registry) the host pulls them itself, with the credentials its C(docker login) stored.
   - With O(source=present) they must be there, put by somebody else.
+  - With O(source=archive) it removes images that M(berth.odoo.images_build) made and newer ones of the same name have replaced. The newest
+    three of a name, those of the last seven days and those that a container has, also a stopped one, stay.
   - An interrupted run is repaired by the next one.
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
@@ -108,6 +110,11 @@ missing:
   returned: success
   type: list
   elements: str
+removed:
+  description: Tags of images that newer ones have replaced and that are gone from this host.
+  returned: with O(source=archive), when no image is missing
+  type: list
+  elements: str
 sent_bytes:
   description: Bytes sent to this host.
   returned: when archives were sent
@@ -123,6 +130,7 @@ engine:
 
 import http.client
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +138,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._image_archive import file_digest
-from ..module_utils._images import Wanted, present_ids
+from ..module_utils._images import Wanted, present_ids, superseded
 
 # How an engine with containerd's image store says so; the default of new installations since Docker 29.
 CONTAINERD_STORE = "io.containerd.snapshotter"
@@ -162,6 +170,26 @@ def describe_engine(client: DockerClient, listed: list[dict[str, Any]], temp_dir
         space = os.statvfs(path)
         disks.append([path, Path(path).stat().st_dev, space.f_bavail * space.f_frsize])
     return {"layers": layers, "disks": disks}
+
+
+def remove_superseded(client: DockerClient, listed: list[dict[str, Any]], keep: set[str], *, check_mode: bool) -> list[str]:
+    """Remove images of ours that newer ones have replaced and that no container has, also none that is stopped. Return their tags."""
+    found = superseded(listed, keep, time.time())
+    if not found:
+        return []
+    used = {container["ImageID"] for container in client.get("/containers/json", all=True)}
+    tags = [tag for image_id, names in found.items() if image_id not in used for tag in names]
+    removed = []
+    for tag in tags:
+        try:
+            if not check_mode:
+                client.delete(f"/images/{tag}")
+            removed.append(tag)
+        except DockerError as error:
+            # Somebody began to use it, or removed it, since we looked.
+            if error.status not in (http.client.CONFLICT, http.client.NOT_FOUND):
+                raise
+    return removed
 
 
 def load(module: AnsibleModule, archives: list[dict[str, str]]) -> None:
@@ -242,6 +270,8 @@ def main() -> None:
             for item in missing:
                 pull(module, item)
             found = present_ids(wanted, client.get("/images/json"))
+        if source == "archive" and not missing:
+            result["removed"] = remove_superseded(client, listed, set(found.values()), check_mode=module.check_mode)
     except DockerUnavailable as error:
         if not module.check_mode:
             module.fail_json(msg=f"Docker does not answer on this host: {error}. Install or start it first (role berth.odoo.docker).")
@@ -264,7 +294,7 @@ def main() -> None:
     # The first of the two calls with archives only looks; the action plugin reports the change.
     if unfinished and not module.check_mode and (module.params["load"] or source != "archive"):
         module.fail_json(msg=not_found_after(unfinished, wanted, found), **result)
-    module.exit_json(changed=bool(missing) or bool(module.params["load"]), **result)
+    module.exit_json(changed=bool(missing) or bool(module.params["load"]) or bool(result.get("removed")), **result)
 
 
 def not_found_after(unfinished: list[str], wanted: list[Wanted], found: dict[str, str]) -> str:

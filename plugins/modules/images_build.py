@@ -15,7 +15,10 @@ description:
     does not hold what it should is not named, archived or used.
   - Labels each image with its version and the hash of its inputs, which are the Dockerfile and the files beside it, the build
     arguments, the id of the base image and O(refresh). With the same inputs nothing is built again.
-  - With O(archive_dir) it writes one archive an image and C(manifest.json) there, for M(berth.odoo.images).
+  - After it has built something it removes images of its own that newer ones of the same name have replaced. The newest three of a name,
+    those of the last seven days, what they are built on, and those that a container has, also a stopped one, stay.
+  - With O(archive_dir) it writes one archive an image and C(manifest.json) there, for M(berth.odoo.images), and beside each archive a
+    bill of materials in CycloneDX's JSON, with Debian's packages, Python's and Odoo's modules.
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
   check_mode:
@@ -118,6 +121,8 @@ images:
     reference: {type: str, description: Name and tag.}
     version: {type: str, description: Version of the software.}
     inputs: {type: str, description: Hash of the inputs.}
+    revision: {type: str, description: Git revision of the modules in O(addons), C(-dirty) at its end when files differ from it.}
+    sbom: {type: str, description: The bill of materials, a file in O(archive_dir).}
     contract: {type: dict, description: What the contract check found.}
     seconds: {type: float, description: Time for building and archiving.}
 """
@@ -133,11 +138,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _image_build, _images
-from ..module_utils._image_archive import ArchiveError
+from ..module_utils._image_archive import ArchiveError, file_digest
 
 # Measured for all six images: layers, and docker save's own copy of the largest while it is archived; then the archives.
 NEEDED_BY_IMAGES = 6 << 30
 NEEDED_BY_ARCHIVES = 1 << 30
+# The name that CycloneDX gives to its files.
+SBOM = ".cdx.json"
 
 
 def access_args(given: dict[str, str]) -> dict[str, str]:
@@ -203,6 +210,10 @@ def make(build: _image_build.Build, save_dir: str | None) -> dict[str, Any]:
         archive = Path(save_dir, f"{build.name}.tar")
         entry = _image_build.entry(build, reference, facts, _image_build.save(reference, archive), archive)
         entry["path"] = str(archive)
+        bill = Path(save_dir, f"{build.name}{SBOM}")
+        bill.write_text(_image_build.bill_of_materials(reference), encoding="utf-8")
+        entry["sbom"] = entry["file"].removesuffix(".tar") + SBOM
+        entry["sbom_path"], entry["sbom_sha256"] = str(bill), file_digest(bill)
     else:
         entry = {
             "id": _image_build.inspect(reference)[0],
@@ -295,6 +306,7 @@ def main() -> None:
             images.update(run_all(module, due, lambda build: make(build, save_dir)))
             if any(image["action"] == "built" for image in images.values()):
                 _image_build.remove_fetch_stages()
+                _image_build.remove_superseded()
     except (_image_build.BuildError, _images.ImageError, OSError) as error:
         module.fail_json(msg=str(error))
     changed = any(image["action"] != "unchanged" for image in images.values())

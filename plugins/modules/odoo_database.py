@@ -73,6 +73,14 @@ options:
     type: list
     elements: str
     default: []
+  server_wide_modules:
+    description:
+      - Modules that Odoo's configuration says to load without being installed, as far as the image must still be asked for them. One that the
+        image lacks is refused; Odoo itself would serve without it.
+      - Each run starts a container of the service C(maintenance) for the question, because those that run may have the former image.
+    type: list
+    elements: str
+    default: []
   table_parameters:
     description:
       - Entries by table that replace the collection's or come beside them. V(null) in place of an entry or a whole table takes the
@@ -260,9 +268,27 @@ def warn_about_tables(module: AnsibleModule, wanted: dict[str, Any], state: dict
         module.warn(f"table_parameters.{table}: the database has no such table" + (f"; did you mean {match}?" if match else ""))
 
 
+def check_loadable(module: AnsibleModule, project: OdooProject) -> None:
+    """Refuse server-wide modules that the image lacks; in check mode warn by the image that runs now."""
+    names = module.params["server_wide_modules"]
+    if not names or not project.deployed:
+        return
+    question = {"do": "loadable", "names": names, "wait": module.params["lock_timeout"]}
+    if not module.check_mode:
+        project.work(question, module.params["timeout"])
+        return
+    try:
+        project.ask(question)
+    except Silent:
+        return
+    except OdooError as error:
+        module.warn(f"with the image that runs now this would be refused: {error}")
+
+
 def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     """Compare, change unless in check mode, compare again, and return the module's result."""
     wanted = read_wanted(module.params)
+    check_loadable(module, project)
     state = read_state(project, wanted, module)
     if state is None:
         if not module.check_mode:
@@ -314,6 +340,7 @@ def main() -> None:
             "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
             "parameters": {"type": "dict", "default": {}},
             "modules": {"type": "list", "elements": "str", "default": []},
+            "server_wide_modules": {"type": "list", "elements": "str", "default": []},
             "table_parameters": {"type": "dict", "default": {}},
             "pause": {"type": "list", "elements": "str", "default": ["cron"]},
             "lock_timeout": {"type": "int", "default": 300},

@@ -175,32 +175,44 @@ def import_problems(modules: Iterable[Module]) -> list[str]:
     return problems
 
 
-def package_problems(distributions: Iterable[importlib.metadata.Distribution], parse: Callable[[str], Any]) -> list[str]:
+def package_problems(
+    distributions: Sequence[importlib.metadata.Distribution],
+    parse: Callable[[str], Any],
+    find: Callable[[str], importlib.metadata.Distribution] = importlib.metadata.distribution,
+) -> list[str]:
     """Say which Python packages lack what they require themselves; C(pip install --no-deps) does not look.
 
     Args:
         distributions: The packages to check.
         parse: C(packaging.requirements.Requirement).
+        find: Returns the package of a name.
     """
-    problems = []
-    for distribution in distributions:
+    problems: list[str] = []
+    # With the extra for which somebody requires it, such as s3 in fsspec[s3].
+    todo = [(distribution, "") for distribution in distributions]
+    seen = {(distribution.name, "") for distribution in distributions}
+    while todo:
+        distribution, extra = todo.pop(0)
         for text in distribution.requires or []:
             requirement = parse(text)
-            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
                 continue
             try:
-                version = importlib.metadata.version(requirement.name)
+                needed = find(requirement.name)
             except importlib.metadata.PackageNotFoundError:
                 found = "the image does not have it"
             else:
-                if requirement.specifier.contains(version, prereleases=True):
+                more = [(needed, name) for name in sorted(requirement.extras) if (needed.name, name) not in seen]
+                todo += more
+                seen.update((needed.name, name) for _needed, name in more)
+                if requirement.specifier.contains(needed.version, prereleases=True):
                     continue
-                found = f"the image has {version}"
+                found = f"the image has {needed.version}"
             problems.append(
                 f"Python package {distribution.name} {distribution.version} needs {requirement.name} {requirement.specifier}".rstrip()
                 + f", {found}: add a version of {requirement.name} that fits, with its hash, to images_odoo_requirements"
             )
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def main() -> None:

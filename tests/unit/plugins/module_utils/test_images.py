@@ -163,3 +163,37 @@ def test_needs_on_one_disk_add_up() -> None:
 
 def test_a_disk_that_needs_nothing_is_not_judged() -> None:
     _images.check_disk("app1", [("archives", "/var/tmp", 1, 0, 0)])
+
+
+DAY = 24 * 3600
+NOW = 100 * DAY
+
+
+def image(name: str, tag: str, age_days: int, base: str = "", labels: dict[str, str] | None = None) -> dict[str, object]:
+    own = {_images.INPUTS_LABEL: "x", **({_images.BASE_LABEL: base} if base else {})}
+    return {
+        "Id": f"sha256:{name}-{tag}",
+        "RepoTags": [f"berth/{name}:{tag}"],
+        "Created": NOW - age_days * DAY,
+        "Labels": own if labels is None else labels,
+    }
+
+
+def test_the_newest_three_of_a_name_stay_and_older_ones_go() -> None:
+    listed = [image("odoo", str(age), age) for age in (10, 20, 30, 40, 50)] + [image("redis", "x", 90)]
+    assert _images.superseded(listed, [], NOW) == {
+        "sha256:odoo-40": ["berth/odoo:40"],
+        "sha256:odoo-50": ["berth/odoo:50"],
+    }
+
+
+def test_what_is_wanted_young_or_below_a_kept_one_stays() -> None:
+    listed = [image("odoo", str(age), age, base="sha256:odoo-80") for age in (1, 2, 3, 4, 5, 60, 70)] + [image("odoo", "80", 80)]
+    assert set(_images.superseded(listed, ["sha256:odoo-60"], NOW)) == {"sha256:odoo-70"}
+
+
+def test_images_of_others_and_without_a_name_are_left_alone() -> None:
+    foreign = [image("odoo", str(age), age, labels={}) for age in (10, 20, 30, 40)]
+    nameless = [{**image("odoo", str(age), age), "RepoTags": None} for age in (50, 60, 70, 80)]
+    unlabelled = [{**image("odoo", "90", 90), "Labels": None}]
+    assert _images.superseded([*foreign, *nameless, *unlabelled], [], NOW) == {}

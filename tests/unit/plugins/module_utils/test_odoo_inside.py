@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +99,15 @@ def test_every_request_is_answered(
 def test_its_source_fits_into_an_argument() -> None:
     # Linux refuses a single argument of 128 KiB; Docker keeps it in the description of every container made with it.
     assert len(inspect.getsource(inside).encode()) < 64 * 1024
+
+
+def test_a_server_wide_module_that_the_image_lacks_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odoo/addons/queue_job").mkdir(parents=True)
+    (tmp_path / "odoo/addons/queue_job/__manifest__.py").write_text("{}")
+    (tmp_path / "odoo.conf").write_text("[options]\naddons_path = \n")
+    monkeypatch.setenv("ODOO_RC", str(tmp_path / "odoo.conf"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert inside.answer_loadable({"names": ["queue_job"]}) == {}
+    with pytest.raises(inside.Refused, match=r"server_wide_modules has queue_jobs, .* did you mean queue_job\?") as caught:
+        inside.answer_loadable({"names": ["queue_job", "queue_jobs", "sentry"]})
+    assert "server_wide_modules has sentry, and there is no such module in the image: add it with images_odoo_addons" in str(caught.value)

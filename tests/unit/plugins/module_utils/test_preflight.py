@@ -395,3 +395,14 @@ def test_a_rotation_that_was_not_finished_is_said() -> None:
     assert [note for note in report.notes if "berth.odoo.rotate_secrets" in note]
     secrets["main"]["db_user"] = "somebody"
     assert subjects(examine({"vm1": host({"odoo_instance_secrets": secrets})})) == ["odoo_instance_secrets.main.db_user"]
+
+
+def test_an_image_of_our_own_needs_no_digest_and_a_mistyped_one_gets_the_nearest() -> None:
+    def instances(image: str) -> dict[str, Any]:
+        main = {**VARIABLES["odoo_instances"]["main"], "image": image}
+        return {"odoo_instances": {"main": main}, "images_odoo_variants": {"odoo-acme": {"addons": ["/srv/acme"]}}}
+
+    assert examine({"vm1": host(instances("odoo-acme"))}, require_image_digests=True).problems == []
+    (problem,) = examine({"vm1": host(instances("odoo-acm"))}).problems
+    assert (problem.subject, problem.remedy) == ("odoo_instances.main.image", "odoo_instances: {main: {image: odoo-acme}}")
+    assert examine({"vm1": host(instances("registry.example.com/odoo:19"))}).problems == []

@@ -81,3 +81,60 @@ def test_a_prediction_looks_for_an_image_of_the_same_inputs(monkeypatch: pytest.
     monkeypatch.setattr(_image_build, "built", lambda _build: there)
     monkeypatch.setattr(_image_build, "reference_of", lambda _image, _name: "berth/odoo:19.0-x")
     assert images_build.predict(odoo)["action"] == action
+
+
+ADDONS = {"modules": ["acme"], "requirements": "", "revision": "abc", "sha256": "e" * 64, "path": "/var/tmp/odoo-modules.tar"}
+WITH_ADDONS = {
+    **FILES,
+    "odoo/contract.sh": (0o644, b"echo version=19.0"),
+    "odoo_addons/Dockerfile": (0o644, b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG PIP_INDEX_URL\nARG EXTRA_CA_CERTIFICATES\n"),
+}
+
+
+def with_addons(**changes: Any) -> _image_build.Build:
+    given = {**ADDONS, **{key: changes.pop(key) for key in list(changes) if key in ADDONS}}
+    (build,) = images_build.plan(
+        params(names=["odoo"], files=_image_build.pack_files(WITH_ADDONS), addons={"odoo": given}, **changes), may_pull=True
+    )
+    return build
+
+
+def test_add_ons_are_laid_on_the_image_of_odoo_and_keep_its_contract() -> None:
+    build = with_addons(build_args={"LANGUAGES": "fr"})
+    (plain,) = images_build.plan(
+        params(names=["odoo"], files=_image_build.pack_files(WITH_ADDONS), build_args={"LANGUAGES": "fr"}), may_pull=True
+    )
+    assert build.on == plain
+    assert (build.name, build.directory, build.contract, build.modules) == ("odoo", "odoo_addons", "odoo", "/var/tmp/odoo-modules.tar")
+    assert build.files["odoo/contract.sh"] == WITH_ADDONS["odoo/contract.sh"]
+    assert build.files["odoo_addons/modules.txt"] == (0o644, b"acme\n")
+    assert "LANGUAGES" not in build.args and "EXTRA_CA_CERTIFICATES" in build.args
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": "f" * 64}, {"requirements": "x==1"}, {"build_args": {"LANGUAGES": "fr"}}, {"refresh": "2026-12"}, {"base_image": "other"}],
+)
+def test_whatever_decides_what_comes_out_is_an_input(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = with_addons().inputs
+    monkeypatch.setattr(_image_build, "base_image_id", lambda base, may_pull: ID if base == "debian:trixie-slim" else "sha256:" + "9" * 64)
+    assert with_addons(**change).inputs != before
+
+
+@pytest.mark.parametrize("change", [{"revision": "def"}, {"path": ""}, {"build_args": {"PIP_INDEX_URL": "https://x"}}])
+def test_where_things_come_from_is_no_input(change: dict[str, Any]) -> None:
+    assert with_addons(**change).inputs == with_addons().inputs
+
+
+def test_an_image_without_add_ons_is_what_it_was() -> None:
+    (without,) = images_build.plan(params(names=["odoo"]), may_pull=True)
+    assert (without.on, without.directory, without.contract) == (None, "odoo", "odoo")
+
+
+def test_more_images_of_odoo_lie_on_one() -> None:
+    given = {"odoo": ADDONS, "odoo-acme": {**ADDONS, "sha256": "f" * 64}}
+    first, second = images_build.plan(
+        params(names=["odoo", "odoo-acme"], files=_image_build.pack_files(WITH_ADDONS), addons=given), may_pull=True
+    )
+    assert first.on == second.on and first.inputs != second.inputs
+    assert (second.name, second.contract) == ("odoo-acme", "odoo")

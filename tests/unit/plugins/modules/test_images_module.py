@@ -50,3 +50,35 @@ def test_an_engine_that_numbers_images_differently_is_refused_before_anything_is
 def test_other_errors_of_the_engine_are_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(DockerError):
         images.describe_engine(Engine({"/images/x/json": DockerError(500, "broken")}), [{"Id": "x"}], str(tmp_path))
+
+
+class Store(Engine):
+    """An engine that also removes images, as far as no container has them."""
+
+    def __init__(self, answers: dict[str, Any], busy: str) -> None:
+        super().__init__(answers)
+        self.busy, self.deleted = busy, list[str]()
+
+    def delete(self, path: str) -> None:
+        if path.endswith(self.busy):
+            raise DockerError(409, "conflict: unable to remove repository reference")
+        self.deleted.append(path)
+
+
+def old_images() -> list[dict[str, Any]]:
+    return [
+        {"Id": f"sha256:{number}", "RepoTags": [f"berth/odoo:{number}"], "Created": 1000 - number, "Labels": {"berth.inputs": "x"}}
+        for number in range(7)
+    ]
+
+
+@pytest.mark.parametrize(("check_mode", "deleted"), [(False, ["/images/berth/odoo:6"]), (True, [])])
+def test_replaced_images_go_and_used_ones_stay(check_mode: bool, deleted: list[str]) -> None:
+    engine = Store({"/containers/json": [{"ImageID": "sha256:4"}]}, busy=":5")
+    removed = images.remove_superseded(engine, old_images(), {"sha256:3"}, check_mode=check_mode)  # type: ignore[arg-type]
+    assert engine.deleted == deleted
+    assert removed == (["berth/odoo:5", "berth/odoo:6"] if check_mode else ["berth/odoo:6"])
+
+
+def test_without_anything_to_remove_nothing_is_asked() -> None:
+    assert images.remove_superseded(Engine({}), old_images()[:3], set(), check_mode=False) == []  # type: ignore[arg-type]
