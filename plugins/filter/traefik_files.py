@@ -86,7 +86,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._compose import to_yaml
-from ..module_utils._traefik import SiteError, dynamic_files
+from ..module_utils._traefik import ACME, SiteError, dynamic_files
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -143,6 +143,12 @@ def certificate_problems(sites: Iterable[Mapping[str, Any]], certificates: Mappi
             if missing:
                 known = ", ".join(sorted({*hosts, *addresses})) or "no name"
                 problems.append(f"{where} is for {known}, not for {', '.join(missing)} of site {site['name']}")
+            had = [domain for domain in site["domains"] if site["certificate"] == ACME and covers(hosts, addresses, domain)]
+            if had:
+                problems.append(
+                    f"{where} is for {', '.join(had)} of site {site['name']}, whose certificate is {ACME}: Traefik asks for none that it has. "
+                    f"Remove {where}, or let the site have it"
+                )
     return problems
 
 

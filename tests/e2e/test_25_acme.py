@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-DOMAIN = "odoo.berth.test"
+DOMAIN = "acme.berth.test"  # of which the lab has no certificate
 CUT = "iptables -{} INPUT -p tcp --dport 14000 -j REJECT --reject-with tcp-reset"
 TSIG = base64.b64encode(secrets.token_bytes(32)).decode()
 ZONE = """$TTL 1
@@ -89,7 +89,15 @@ def served(host: Host, domain: str) -> x509.Certificate:
 def test_without_an_address_for_mail_nothing_begins(host: Host, acme: dict[str, Any], play: Player) -> None:
     before = host.state()
     play("playbooks/site.yml", "--tags", "edge", variables=site(host, {"directory": acme["directory"]}, DOMAIN)).expect_refusal(
-        "traefik_acme.email is '', must be the address to which the ACME server writes"
+        "traefik_acme.email", "the address to which the ACME server writes"
+    )
+    assert host.state() == before
+
+
+def test_a_given_certificate_for_the_same_domain_is_refused(host: Host, acme: dict[str, Any], play: Player) -> None:
+    before = host.state()
+    play("playbooks/site.yml", "--tags", "edge", variables=site(host, acme, "odoo.berth.test")).expect_refusal(
+        "traefik_certificates.main is for odoo.berth.test of site main, whose certificate is acme"
     )
     assert host.state() == before
 

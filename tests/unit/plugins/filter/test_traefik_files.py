@@ -97,3 +97,12 @@ def test_a_wildcard_stands_for_one_label() -> None:
     assert covers({"*.example.com"}, set(), "a.example.com")
     assert not covers({"*.example.com"}, set(), "a.b.example.com")
     assert not covers(set(), {"10.0.0.1"}, "10.0.0.2")
+
+
+def test_a_given_certificate_for_a_domain_of_acme_is_refused_because_nobody_would_ask(fitting: dict[str, str]) -> None:
+    acme = {"email": "ops@example.com"}
+    with pytest.raises(
+        AnsibleFilterError, match=r"traefik_certificates.main is for odoo.example.com of site main, whose certificate is acme"
+    ):
+        traefik_files([{**site("odoo.example.com"), "certificate": "acme"}], {"main": fitting}, COMMON, acme=acme)
+    assert traefik_files([{**site("new.example.com"), "certificate": "acme"}], {"main": fitting}, COMMON, acme=acme)
