@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -59,12 +60,15 @@ def addons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_module(directory, "acme_dock", code, depends=["stock", "queue_job"])
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    # The same commit in every run, because the image of a run before is used again.
+    dates = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Add a module"]):
-        subprocess.run(["git", "-C", str(directory), *identity, *command], check=True)
+        subprocess.run(["git", "-C", str(directory), *identity, *command], check=True, env={**os.environ, **dates})
     return directory
 
 
 def test_modules_that_do_not_fit_are_refused_with_what_to_type(build: Build, tmp_path: Path, archives: Path) -> None:
+    before = docker("image", "ls", "--quiet", "berth/odoo-acme").split()
     write_module(
         tmp_path / "one", "acme_needs", depends=["acme_gone"], external_dependencies={"python": ["acme-lib>=1"], "bin": ["acmetool"]}
     )
@@ -84,7 +88,7 @@ def test_modules_that_do_not_fit_are_refused_with_what_to_type(build: Build, tmp
         "module acme_broken cannot be imported: ModuleNotFoundError: No module named 'acme_nowhere'",
         "acme_broken/__init__.py line 1: add acme_nowhere==<version> with its hash to images_odoo_requirements",
     )
-    assert docker("image", "ls", "--quiet", "berth/odoo-acme").split() == []
+    assert docker("image", "ls", "--quiet", "berth/odoo-acme").split() == before
     assert list(archives.iterdir()) == []
 
 
@@ -124,10 +128,11 @@ def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) ->
     variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_job"]}
     play("tests/roles/acme/deploy.yml", variables=variables).expect_success()
     identifier = host.container("postgresql/postgresql").id
-    asked = "select name, state from ir_module_module where name in ('acme_dock', 'queue_job') order by 1"
+    modules = "select name, state from ir_module_module where name in ('acme_dock', 'queue_job') order by 1"
+    column = "select count(acme_dock) from res_partner"
     psql = f"docker exec {identifier} psql -h /run/postgresql -U postgres -d app -tAc"
-    assert host.run(f'{psql} "{asked}"').split() == ["acme_dock|installed", "queue_job|installed"]
-    assert host.run(f'{psql} "select count(acme_dock) from res_partner"').strip() == "0"
+    assert host.run(f'{psql} "{modules}"').split() == ["acme_dock|installed", "queue_job|installed"]
+    assert host.run(f'{psql} "{column}"').strip() == "0"
     # What Debian's package makes of the image was there; only what is ours came.
     layers = "docker image inspect --format '{{json .RootFS.Layers}}' "
     below, ours = (
