@@ -66,6 +66,18 @@ def test_a_failed_build_shows_its_last_lines_without_colours(docker: Path) -> No
     assert message.endswith("line 100\nE: no such package")
 
 
+def test_what_a_step_says_is_shown_where_the_classic_builder_writes_it(docker: Path) -> None:
+    (docker / "answers").write_text(
+        "printf 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\\n'; printf 'DEPRECATED: The legacy builder is deprecated and will be removed\\n"
+        "    Install the buildx component\\n   https://docs.docker.com/go/buildx/\\n\\nreturned a non-zero code: 1\\n' >&2; exit 1\n"
+    )
+    with pytest.raises(BuildError) as caught:
+        _image_build.build_image(example())
+    assert str(caught.value) == (
+        "image redis could not be built: docker build failed: ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\nreturned a non-zero code: 1"
+    )
+
+
 def test_a_base_image_that_is_nowhere_is_explained(docker: Path) -> None:
     (docker / "answers").write_text(
         'if [ "$1" = image ]; then echo "Error: No such image: x" >&2; else echo "no route to host" >&2; fi; exit 1\n'
