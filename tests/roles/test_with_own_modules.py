@@ -132,9 +132,9 @@ def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) ->
 
 
 def test_a_server_wide_module_that_the_image_lacks_restarts_nothing(host: Host, play: Player, archives: Path) -> None:
-    before = {container.name: container.identity for container in host.containers()}
+    before = {container.name: container.identity for container in host.containers().values()}
     variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_jobs"]}
     play("tests/roles/acme/deploy.yml", variables=variables).expect_refusal(
         "server_wide_modules has queue_jobs, and there is no such module in the image: did you mean queue_job?"
     )
-    assert {container.name: container.identity for container in host.containers()} == before
+    assert {container.name: container.identity for container in host.containers().values()} == before
