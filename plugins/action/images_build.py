@@ -40,7 +40,7 @@ def read_contexts(directory: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def read_addons(
-    names: list[str], given: dict[str, dict[str, Any]], scratch: Path, contexts: dict[str, tuple[int, bytes]]
+    names: list[str], given: dict[str, Any], scratch: Path, contexts: dict[str, tuple[int, bytes]]
 ) -> dict[str, dict[str, Any]]:
     """Return what the module needs to know of the add-ons of each image, and leave their modules in C(<name>.tar) in a directory.
 
@@ -49,9 +49,17 @@ def read_addons(
     """
     found = {}
     for name, entry in given.items():
-        for key in entry:
-            if key not in ("addons", "requirements"):
-                raise _odoo_addons.AddonsError(f"images_odoo_variants: {name} has a key {key!r}; expected addons and requirements")
+        wrong = ""
+        if not isinstance(entry, dict):
+            wrong = f"is {entry!r}"
+        elif unknown := sorted(map(str, entry.keys() - {"addons", "requirements"})):
+            wrong = f"has a key {unknown[0]!r}"
+        elif not isinstance(entry.get("addons") or [], list):
+            wrong = f"has addons {entry['addons']!r}"
+        if wrong:
+            raise _odoo_addons.AddonsError(
+                f"images_odoo_variants: {name} {wrong}; expected {{addons: [<directory or archive>, …], requirements: <file>}}"
+            )
     for name in names:
         paths, requirements = (given.get(name) or {}).get("addons") or [], (given.get(name) or {}).get("requirements") or ""
         if not paths and not requirements:

@@ -45,6 +45,8 @@ LARGEST_ARGUMENT = 128 * 1024 - 1
 ERROR_LINES = 25
 
 _ARG = re.compile(r"^\s*ARG\s+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE | re.IGNORECASE)
+# What the command says of every build where the plugin buildx is missing.
+_LEGACY = re.compile(r"DEPRECATED: The legacy builder is deprecated(.*\n)*?.*https://docs\.docker\.com/go/buildx/\n?")
 # Isolation for a container that only says what is in the image.
 _ISOLATED = ("--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")  # noqa: S108
 
@@ -101,7 +103,9 @@ def docker(arguments: Sequence[str], stdin: str | None = None) -> str:
     except FileNotFoundError as error:
         raise BuildError("the docker command is not installed on this build host: apt-get install docker.io docker-cli") from error
     if done.returncode != 0:
-        raise BuildError(f"docker {arguments[0]} failed: {last_lines(done.stderr or done.stdout)}")
+        # The classic builder writes what a step says to standard output, and to the other one only that the step failed.
+        words = done.stdout + _LEGACY.sub("", done.stderr) if arguments[0] == "build" else done.stderr or done.stdout
+        raise BuildError(f"docker {arguments[0]} failed: {last_lines(words)}")
     return done.stdout
 
 

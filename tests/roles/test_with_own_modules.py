@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -59,18 +60,20 @@ def addons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_module(directory, "acme_dock", code, depends=["stock", "queue_job"])
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    # The same commit in every run, because the image of a run before is used again.
+    dates = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "Add a module"]):
-        subprocess.run(["git", "-C", str(directory), *identity, *command], check=True)
+        subprocess.run(["git", "-C", str(directory), *identity, *command], check=True, env={**os.environ, **dates})
     return directory
 
 
 def test_modules_that_do_not_fit_are_refused_with_what_to_type(build: Build, tmp_path: Path, archives: Path) -> None:
-    write_module(
-        tmp_path / "one", "acme_needs", depends=["acme_gone"], external_dependencies={"python": ["acme-lib>=1"], "bin": ["acmetool"]}
-    )
-    write_module(tmp_path / "one", "acme_old", version="18.0.1.0.0")
-    write_module(tmp_path / "one", "stock")
-    build(tmp_path / "one").expect_refusal(
+    before = docker("image", "ls", "--quiet", "berth/odoo-acme").split()
+    write_module(tmp_path, "acme_needs", depends=["acme_gone"], external_dependencies={"python": ["acme-lib>=1"], "bin": ["acmetool"]})
+    write_module(tmp_path, "acme_old", version="18.0.1.0.0")
+    write_module(tmp_path, "acme_broken", "import acme_nowhere\n")
+    write_module(tmp_path, "stock")
+    build(tmp_path).expect_refusal(
         "image odoo-acme was built and does not keep its contract",
         "module acme_needs depends on acme_gone, which the image does not have: add its directory to images_odoo_addons, or"
         " odoo-addon-acme-gone with version and hash to images_odoo_requirements",
@@ -78,13 +81,10 @@ def test_modules_that_do_not_fit_are_refused_with_what_to_type(build: Build, tmp
         "module acme_needs needs the program acmetool, which its manifest names: add its Debian package to images_odoo_packages",
         "module acme_old has version 18.0.1.0.0, which Odoo 19.0 does not install",
         "module stock is there twice, in /usr/local/lib/python3.13/dist-packages/odoo/addons/stock and in",
-    )
-    write_module(tmp_path / "two", "acme_broken", "import acme_nowhere\n")
-    build(tmp_path / "two").expect_refusal(
         "module acme_broken cannot be imported: ModuleNotFoundError: No module named 'acme_nowhere'",
         "acme_broken/__init__.py line 1: add acme_nowhere==<version> with its hash to images_odoo_requirements",
     )
-    assert docker("image", "ls", "--quiet", "berth/odoo-acme").split() == []
+    assert docker("image", "ls", "--quiet", "berth/odoo-acme").split() == before
     assert list(archives.iterdir()) == []
 
 
@@ -95,13 +95,6 @@ def test_a_package_with_another_content_is_refused(build: Build, addons: Path, t
     build(addons, wrong).expect_refusal(
         "image odoo-acme could not be built", "THESE PACKAGES DO NOT MATCH THE HASHES", f"Expected sha256 {'0' * 64}", f"Got {digest}"
     )
-
-
-def test_what_packages_require_and_nobody_listed_is_named(build: Build, addons: Path, tmp_path: Path) -> None:
-    fewer = tmp_path / "requirements.txt"
-    text = REQUIREMENTS.read_text(encoding="utf-8")
-    fewer.write_text(text[text.index("odoo-addon-queue-job") :], encoding="utf-8")
-    build(addons, fewer).expect_refusal("Python package openupgradelib 3.13.7 needs cssselect, the image does not have it: add a version")
 
 
 def test_the_image_says_what_is_in_it(build: Build, addons: Path, archives: Path) -> None:
@@ -124,10 +117,11 @@ def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) ->
     variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_job"]}
     play("tests/roles/acme/deploy.yml", variables=variables).expect_success()
     identifier = host.container("postgresql/postgresql").id
-    asked = "select name, state from ir_module_module where name in ('acme_dock', 'queue_job') order by 1"
+    modules = "select name, state from ir_module_module where name in ('acme_dock', 'queue_job') order by 1"
+    column = "select count(acme_dock) from res_partner"
     psql = f"docker exec {identifier} psql -h /run/postgresql -U postgres -d app -tAc"
-    assert host.run(f'{psql} "{asked}"').split() == ["acme_dock|installed", "queue_job|installed"]
-    assert host.run(f'{psql} "select count(acme_dock) from res_partner"').strip() == "0"
+    assert host.run(f'{psql} "{modules}"').split() == ["acme_dock|installed", "queue_job|installed"]
+    assert host.run(f'{psql} "{column}"').strip() == "0"
     # What Debian's package makes of the image was there; only what is ours came.
     layers = "docker image inspect --format '{{json .RootFS.Layers}}' "
     below, ours = (
@@ -138,9 +132,9 @@ def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) ->
 
 
 def test_a_server_wide_module_that_the_image_lacks_restarts_nothing(host: Host, play: Player, archives: Path) -> None:
-    before = {container.name: container.identity for container in host.containers()}
+    before = {container.name: container.identity for container in host.containers().values()}
     variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_jobs"]}
     play("tests/roles/acme/deploy.yml", variables=variables).expect_refusal(
         "server_wide_modules has queue_jobs, and there is no such module in the image: did you mean queue_job?"
     )
-    assert {container.name: container.identity for container in host.containers()} == before
+    assert {container.name: container.identity for container in host.containers().values()} == before

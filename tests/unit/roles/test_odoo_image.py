@@ -112,6 +112,11 @@ def test_a_module_that_cannot_be_imported_is_named_and_those_above_it_are_not(tm
     )
 
 
+def test_a_module_that_has_a_problem_already_is_not_imported() -> None:
+    known = ["module nowhere_a depends on gone, which the image does not have"]
+    assert contract.import_problems([module("nowhere_a"), module("nowhere_b", "nowhere_a")], known) == []
+
+
 def test_what_packages_require_is_looked_for_with_their_extras() -> None:
     packages = {
         "addon": ("1", ["fsspec[s3]>=2", "odoo==19.0.*", "pytest; extra == 'test'"]),

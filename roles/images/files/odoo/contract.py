@@ -152,12 +152,17 @@ def outside_problems(modules: Iterable[Module], check_python: Callable[[str], ob
     return problems
 
 
-def import_problems(modules: Iterable[Module]) -> list[str]:
-    """Import modules as Odoo does when it loads them, and say which of ours fail. One that fails because another did is not said."""
+def import_problems(modules: Iterable[Module], known: Iterable[str] = ()) -> list[str]:
+    """Import modules as Odoo does when it loads them, and say which fail.
+
+    Args:
+        modules: In the order of their dependencies.
+        known: Problems that were found before. What they name, and what needs that or one that fails, is not tried.
+    """
     problems: list[str] = []
-    failed: set[str] = set()
+    failed = {found[1] for text in known if (found := re.match(r"module (\w+)\b", text))}
     for module in modules:
-        if failed.intersection(module.depends):
+        if module.name in failed or failed.intersection(module.depends):
             failed.add(module.name)
             continue
         try:
@@ -242,8 +247,7 @@ def main() -> None:
     problems += outside_problems(ours, check_python_external_dependency, shutil.which)
     laid_on = [item for item in importlib.metadata.distributions() if not str(item.locate_file("")).startswith(CORE)]
     problems += package_problems(laid_on, Requirement)
-    if not problems:
-        problems = import_problems(ours)
+    problems += import_problems(ours, problems)
     if not problems and "fs_attachment" in known:
         from odoo.addons.berth_runtime import filestore  # type: ignore[import-not-found]
 

@@ -133,7 +133,12 @@ def test_what_is_wrong_with_add_ons_is_said_before_the_host_is_asked(contexts: P
         ({"odoo": {"addons": ["/nowhere"]}}, "/nowhere does not exist on the machine that runs Ansible"),
         ({"odoo": {"requirements": "/nowhere.txt"}}, r"cannot read /nowhere\.txt"),
         ({"odoo": {"requirements": str(requirements)}}, "line 1: 'queue-job' is not pinned"),
-        ({"odoo": {"addon": ["/nowhere"]}}, r"odoo has a key 'addon'; expected addons and requirements"),
+        (
+            {"odoo": {"addon": ["/nowhere"]}},
+            r"odoo has a key 'addon'; expected \{addons: \[<directory or archive>, …\], requirements: <file>\}",
+        ),
+        ({"odoo": {"addons": "/nowhere"}}, "odoo has addons '/nowhere'; expected"),
+        ({"odoo": ["/nowhere"]}, r"odoo is \['/nowhere'\]; expected"),
         ({"redis": {"addons": [str(contexts.parent / "addons")]}}, "redis is another image of the platform; call yours odoo-<something>"),
     ):
         with pytest.raises(AnsibleActionFail, match=message):

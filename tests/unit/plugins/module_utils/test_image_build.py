@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -63,6 +64,18 @@ def test_a_failed_build_shows_its_last_lines_without_colours(docker: Path) -> No
     message = str(caught.value)
     assert message.startswith("image redis could not be built: docker build failed: line 77\n")
     assert message.endswith("line 100\nE: no such package")
+
+
+def test_what_a_step_says_is_shown_where_the_classic_builder_writes_it(docker: Path) -> None:
+    (docker / "answers").write_text(
+        "printf 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\\n'; printf 'DEPRECATED: The legacy builder is deprecated and will be removed\\n"
+        "    Install the buildx component\\n   https://docs.docker.com/go/buildx/\\n\\nreturned a non-zero code: 1\\n' >&2; exit 1\n"
+    )
+    with pytest.raises(BuildError) as caught:
+        _image_build.build_image(example())
+    assert str(caught.value) == (
+        "image redis could not be built: docker build failed: ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\nreturned a non-zero code: 1"
+    )
 
 
 def test_a_base_image_that_is_nowhere_is_explained(docker: Path) -> None:
@@ -153,3 +166,56 @@ def test_every_downloaded_file_is_pinned_by_hash() -> None:
 def test_build_arguments_that_reach_sources_are_not_inputs() -> None:
     declared = set().union(*(_image_build.declared_args((CONTEXTS / name / "Dockerfile").read_bytes()) for name in IMAGES))
     assert declared - {"BASE_IMAGE", "LANGUAGES", "EXTRA_PACKAGES"} <= _images.ACCESS_ARGS
+
+
+def laid_on(modules: str) -> Build:
+    below = example(name="odoo", files={"odoo/Dockerfile": (0o644, b"FROM x"), "odoo/contract.sh": (0o644, b"true")})
+    files = {
+        "odoo_addons/Dockerfile": (0o644, b"FROM x"),
+        "odoo/contract.sh": (0o644, b"echo sh"),
+        "odoo/contract.py": (0o644, b"print(1)"),
+    }
+    return Build("odoo-acme", files, {}, "debian:trixie-slim", ID, "e" * 64, below, modules, "0a1b2c")
+
+
+def test_add_ons_are_built_on_the_image_below_and_checked_with_its_contract(docker: Path, tmp_path: Path) -> None:
+    modules = tmp_path / "modules.tar"
+    modules.write_text("tar")
+    (docker / "answers").write_text(
+        f'case "$*" in "image ls"*) echo {ID};; *RepoTags*) echo berth/odoo:19.0-dddddddddddd;; *Size*) echo {ID} 1;;\n'
+        f'build*/Dockerfile*) for c; do :; done; cp -r "$c" {tmp_path}/context;;\n'
+        f"run*) cat > {tmp_path}/script; echo version=19.0;; esac\n"
+    )
+    reference, _facts = _image_build.build_image(laid_on(str(modules)))
+    assert reference == "berth/odoo-acme:19.0-eeeeeeeeeeee"
+    log = (docker / "log").read_text()
+    assert "--build-arg BASE_IMAGE=berth/odoo:19.0-dddddddddddd" in log and "odoo_addons/Dockerfile" in log
+    assert f"base.digest={ID}" in log and "org.opencontainers.image.revision=0a1b2c" in log
+    assert (tmp_path / "context/odoo_addons/modules.tar").read_text() == "tar"
+    assert (tmp_path / "script").read_text() == "echo sh\npython3 - <<'CONTRACT'\nprint(1)\nCONTRACT\n"
+
+
+def test_what_a_failed_build_left_on_an_image_is_not_taken_for_it(docker: Path) -> None:
+    (docker / "answers").write_text(
+        f'case "$*" in "image ls"*) echo {ID}; echo sha256:{"b" * 64};; *{ID}) echo berth/redis:build-dddddddddddd-01234567;;\n'
+        "*RepoTags*) echo berth/redis:8.0.2-dddddddddddd;; esac\n"
+    )
+    assert _image_build.built(example()) == "sha256:" + "b" * 64
+
+
+def test_old_images_of_ours_go_and_one_in_use_is_left(docker: Path) -> None:
+    listed = [
+        {
+            "Id": f"sha256:{n}",
+            "RepoTags": [f"berth/redis:{n}"],
+            "Config": {"Labels": {"berth.inputs": "x"}},
+            "Created": f"2020-01-0{n}T00:00:00.123456789Z",
+        }
+        for n in range(1, 7)
+    ]
+    (docker / "listed").write_text(json.dumps(listed))
+    (docker / "answers").write_text(
+        f'case "$*" in "image ls"*) echo a;; "image inspect"*) cat {docker}/listed;;\n'
+        '"image rm berth/redis:2") echo "conflict: unable to remove repository reference" >&2; exit 1;; "image rm"*) ;; *) exit 1;; esac\n'
+    )
+    assert _image_build.remove_superseded() == ["berth/redis:1", "berth/redis:3"]
