@@ -762,8 +762,9 @@ def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable
             instances = variable(peer, "odoo_instances")
             for instance in instances.values() if peer != host and isinstance(instances, Mapping) else ():
                 first = whole_port(instance) if isinstance(instance, Mapping) else None
-                for offset in (_wiring.PORT_OFFSETS["web"], _wiring.PORT_OFFSETS["websocket"]) if first else ():
-                    found[peer, first + offset] = address(peer)
+                if first is not None:
+                    for tier in ("web", "websocket"):
+                        found[peer, first + _wiring.PORT_OFFSETS[tier]] = address(peer)
     return [{"name": peer, "address": address, "port": port} for (peer, port), address in found.items()]
 
 
@@ -776,7 +777,9 @@ def published_ports(host: str, tiers: Mapping[str, Collection[str]], instances: 
     if host in apps and set(tiers.get("edge") or ()) - {host}:
         for name, instance in instances.items() if isinstance(instances, Mapping) else ():
             first = whole_port(instance) if isinstance(instance, Mapping) else None
-            for tier, offset in _wiring.PORT_OFFSETS.items() if first else ():
+            if first is None:
+                continue
+            for tier, offset in _wiring.PORT_OFFSETS.items():
                 if tier != "batch" or str(instance.get("batch_workers") or 0) != "0":
                     found[first + offset] = f"odoo_instances.{name}.port"
     if host in (tiers.get("cache") or ()) and apps - {host}:
