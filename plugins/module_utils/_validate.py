@@ -818,9 +818,10 @@ def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable
         for peer in tiers.get("app") or ():
             instances = variable(peer, "odoo_instances")
             for instance in instances.values() if peer != host and isinstance(instances, Mapping) else ():
-                first = (whole_port(instance) or 0) if isinstance(instance, Mapping) else 0
-                for offset in (_wiring.PORT_OFFSETS["web"], _wiring.PORT_OFFSETS["websocket"]) if first else ():
-                    found[peer, first + offset] = address(peer)
+                first = whole_port(instance) if isinstance(instance, Mapping) else None
+                if first is not None:
+                    for tier in ("web", "websocket"):
+                        found[peer, first + _wiring.PORT_OFFSETS[tier]] = address(peer)
     return [{"name": peer, "address": address, "port": port} for (peer, port), address in found.items()]
 
 
@@ -832,8 +833,10 @@ def published_ports(host: str, tiers: Mapping[str, Collection[str]], instances: 
     apps, found = set(tiers.get("app") or ()), dict[int, str]()
     if host in apps and set(tiers.get("edge") or ()) - {host}:
         for name, instance in instances.items() if isinstance(instances, Mapping) else ():
-            first = (whole_port(instance) or 0) if isinstance(instance, Mapping) else 0
-            for tier, offset in _wiring.PORT_OFFSETS.items() if first else ():
+            first = whole_port(instance) if isinstance(instance, Mapping) else None
+            if first is None:
+                continue
+            for tier, offset in _wiring.PORT_OFFSETS.items():
                 if tier != "batch" or str(instance.get("batch_workers") or 0) != "0":
                     found[first + offset] = f"odoo_instances.{name}.port"
     if host in (tiers.get("cache") or ()) and apps - {host}:

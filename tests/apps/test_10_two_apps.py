@@ -212,6 +212,30 @@ def test_nobody_notices_a_restart_of_redis(host: Host, clerks: Clerks, say: Call
     assert clerks.failed == [], account(clerks.failed)
 
 
+def test_a_web_tier_that_crashes_takes_along_what_it_was_answering(lab: Lab, clerks: Clerks, say: Callable[[str], None]) -> None:
+    """Until it is missed it looks as if it had nothing to do, so everything is sent there first, refused, and sent again."""
+    victim = lab.hosts["app2"]
+    clerks.requests.clear()
+    with clerks.working():
+        began = time.monotonic()
+        wait_for("requests at both hosts", lambda: all(answered(lab.hosts[name], began) > 2 for name in APPS), seconds=20)
+        victim.run("kill -KILL $(docker inspect --format '{{.State.Pid}}' odoo-main-web-1)")
+        # The kernel takes its time to end all of its processes, and accepts connections until then.
+        crashed = time.monotonic() + 1
+        # Docker has started it again.
+        victim.wait_until_healthy(seconds=60, names=["odoo-main/web"])
+        wait_for("requests at both hosts", lambda: all(answered(lab.hosts[name], time.monotonic() - 2) > 2 for name in APPS), seconds=30)
+    late = [request for request in clerks.failed if request.began > crashed]
+    slowest = max(request.ended - request.began for request in clerks.requests if request.began > crashed)
+    say(
+        f"crash: failed requests, wanted at most {CLERKS} in flight, got {len(clerks.failed)} of {len(clerks.requests)}; of those sent afterwards, "
+        f"wanted 0, got {len(late)}; the slowest took {slowest:.1f} s, wanted at most 15"
+    )
+    assert late == [], account(late)
+    assert len(clerks.failed) <= CLERKS, account(clerks.failed)
+    assert slowest < 15
+
+
 def test_a_host_that_dies_takes_along_what_it_was_answering_and_nobody_s_login(
     lab: Lab, url: str, clerks: Clerks, person: WebDriver, say: Callable[[str], None]
 ) -> None:

@@ -51,7 +51,8 @@ def image(base: str) -> str:
 def browser(lab: Lab, reference: str) -> Iterator[WebDriver]:
     """Start a browser with an empty profile on a lab's network; it can reach the lab's machines and nothing else."""
     addresses = [host.address for host in lab.hosts.values()]
-    machine = lab.host.variables["lab_container"]
+    # All machines of a lab are on one network.
+    machine = next(iter(lab.hosts.values())).variables["lab_container"]
     network = docker("inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", machine)
     labels = {"berth.lab": lab.name, "berth.lab.project": str(REPOSITORY)}  # destroying the lab takes the browser along
     container = docker(
