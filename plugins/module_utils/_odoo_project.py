@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ LOGIN = {"PGSERVICEFILE": "/run/secrets/odoo/pg_service.conf", "PGSERVICE": "odo
 ANSWERING = ("web", "websocket", "cron")
 # Beyond a container's own time to stop, for the daemon to report it.
 STOP_MARGIN_S = 30
+# How long a container that was started again is waited for, and how often it is looked at.
+WELL_S = 60
+POLL_S = 0.5
 
 
 class OdooError(Exception):
@@ -183,6 +187,21 @@ class OdooProject:
         finally:
             for container in stopped:
                 self.docker.post(f"/containers/{container}/start")
+            self._wait_for(stopped)
+
+    def _wait_for(self, containers: Sequence[str]) -> None:
+        """Wait until containers are well, a minute at most; what is ill is for compose_project to say.
+
+        Whoever stops one before would wait for as long as its longest work may take: the first process of a container does not hear SIGTERM until it
+        has said what to do with it, and Odoo says that after its imports.
+        """
+        end = time.monotonic() + WELL_S
+        for container in containers:
+            while time.monotonic() < end:
+                state = self.docker.get(f"/containers/{container}/json")["State"]
+                if not state["Running"] or (state.get("Health") or {}).get("Status", "healthy") == "healthy":
+                    break
+                time.sleep(POLL_S)
 
     # --- the administrator's password -----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, ansible, environment, leaks
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, ansible, environment, leaks, wait_for
 from ansible_collections.berth.odoo.tests.support.s3 import S3
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_an_outage_loses_nothing_and_ends_by_itself(host: Host, s3: S3, admin: O
     assert sql(host, "SELECT count(*) FROM ir_attachment") == count
     assert admin.request("/odoo").status == 200, "the rest of Odoo does not need S3"
     s3.begin()
-    assert content(admin, old) == OLD
+    wait_for("a read after the outage", lambda: content(admin, old) == OLD, seconds=60)
     assert content(admin, upload(admin, b"lost?" * 1000)) == b"lost?" * 1000
     assert host.container("odoo-main/web").identity == web
 
@@ -166,7 +166,7 @@ def test_a_refused_request_is_not_an_empty_file(lab: Lab, host: Host, s3: S3, ad
         admin.call("ir.attachment", "copy", [old])
     assert "odoo_filestore_secret_key" in check(lab, host, **place_in_s3)
     s3.let_in(s3.secret_key)
-    assert content(admin, old) == OLD
+    wait_for("a read with the right key", lambda: content(admin, old) == OLD, seconds=60)
     assert "odoo_filestore.endpoint" in check(lab, host, **{**place_in_s3, "endpoint": s3.endpoint.replace("8333", "8999")})
     assert "odoo_filestore.authority_certificate" in check(lab, host, endpoint=s3.endpoint, bucket=s3.bucket)
 
