@@ -71,7 +71,7 @@ class S3:
             subprocess.run([*self.host.ssh, command], stdin=file, check=True, timeout=120)
         self._put("s3.crt", self.leaf.certificate)
         self._put("s3.key", self.leaf.key)
-        self.let_in(self.secret_key, restart=False)
+        self.let_in(self.secret_key, reload=False)
         options = f"-dir=/s3/data -ip={NAME} -ip.bind=0.0.0.0 -master.volumeSizeLimitMB=64 -volume.max=30"
         options += f" -s3 -s3.port=8334 -s3.port.https={PORT} -s3.cert.file=/s3/config/s3.crt -s3.key.file=/s3/config/s3.key"
         options += " -s3.config=/s3/config/s3.json -s3.port.iceberg=0 -s3.port.lance=0"
@@ -85,18 +85,17 @@ class S3:
         self.wait()
         self._shell(f"s3.bucket.create -name {self.bucket}")
 
-    def let_in(self, secret_key: str, *, restart: bool = True) -> None:
+    def let_in(self, secret_key: str, *, reload: bool = True) -> None:
         """Expect another secret key."""
         actions = [f"{action}:{self.bucket}" for action in ("Read", "Write", "List")]
         identity = {"name": "odoo", "credentials": [{"accessKey": self.access_key, "secretKey": secret_key}], "actions": actions}
         self._put("s3.json", json.dumps({"identities": [identity]}))
-        if restart:
-            self.host.run(f"docker restart -t 5 {NAME}")
-            self.wait()
+        if reload:
+            self.host.run(f"docker kill --signal HUP {NAME}")
 
     def stop(self) -> None:
-        """Stop it, as when the machine is away."""
-        self.host.run(f"docker stop -t 5 {NAME}")
+        """Stop it, as when its machine loses power."""
+        self.host.run(f"docker kill {NAME}")
 
     def begin(self) -> None:
         """Start it again with its data."""
