@@ -50,7 +50,7 @@ def processor_time(host: Host) -> float:
     """Seconds of processor time that the web container of acme has used."""
     program = """
 import json, pathlib, re
-first, second = pathlib.Path("/sys/fs/cgroup/cpu/cpuacct.usage"), pathlib.Path("/sys/fs/cgroup/cpu.stat")
+first, second = pathlib.Path("/sys/fs/cgroup/cpuacct/cpuacct.usage"), pathlib.Path("/sys/fs/cgroup/cpu.stat")
 print(json.dumps(int(first.read_text()) / 1e9 if first.exists() else int(re.search(r"usage_usec (\\d+)", second.read_text())[1]) / 1e6))
 """
     return float(inside(host, "odoo-acme-web-1", program))
