@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ansible_collections.berth.odoo.tests.support.tenants import inside
+from ansible_collections.berth.odoo.tests.support.tenants import inside, psql
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
@@ -70,7 +70,15 @@ def test_the_other_s_database_refuses_the_connection(host: Host, tier: str) -> N
     for pooler, _port in poolers:
         assert found[f"{pooler} acme"] == "", found
         for database in ("globex", "template_odoo"):
-            assert "permission denied for database" in found[f"{pooler} {database}"], found
+            assert "no pg_hba.conf entry" in found[f"{pooler} {database}"], found
+
+
+def test_no_role_has_the_right_to_connect_to_the_other_s_database(host: Host) -> None:
+    """The second lock behind the rules above."""
+    question = (
+        "SELECT d, has_database_privilege(r, d, 'CONNECT') FROM unnest(ARRAY['acme', 'globex', 'template_odoo']) d, unnest(ARRAY['acme']) r"
+    )
+    assert psql(host, question) == ["acme|t", "globex|f", "template_odoo|f"]
 
 
 def test_the_other_s_keys_are_closed(host: Host, secrets: dict[str, Any]) -> None:
