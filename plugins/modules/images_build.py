@@ -121,8 +121,8 @@ images:
     reference: {type: str, description: Name and tag.}
     version: {type: str, description: Version of the software.}
     inputs: {type: str, description: Hash of the inputs.}
-    revision: {type: str, description: Git revision of the modules in O(addons), C(-dirty) at its end when files differ from it.}
-    sbom: {type: str, description: The bill of materials, a file in O(archive_dir).}
+    revision: {type: str, description: "Git revision of the modules in O(addons), C(-dirty) at its end when files differ from it."}
+    sbom: {type: str, description: "The bill of materials, a file in O(archive_dir)."}
     contract: {type: dict, description: What the contract check found.}
     seconds: {type: float, description: Time for building and archiving.}
 """

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,35 @@ def write_module(directory: Path, name: str, code: str = "", **manifest: Any) ->
     given = {"name": name, "version": "19.0.1.0.0", "license": "OPL-1", "author": "Acme", "depends": ["base"], **manifest}
     (directory / name / "__manifest__.py").write_text(repr(given), encoding="utf-8")
     (directory / name / "__init__.py").write_text(code, encoding="utf-8")
+
+
+def old_image(tag: str, day: int) -> bytes:
+    """An archive of an image that this collection might have built in January 2020, as C(docker load) takes it."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        member = tarfile.TarInfo(tag)
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    content = layer.getvalue()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": f"2020-01-{day:02}T00:00:00Z",
+        "config": {"Labels": {"berth.inputs": tag}, "Cmd": ["/x"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [f"berth/odoo-acme:{tag}"], "Layers": ["layer.tar"]}]
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        for name, data in (
+            ("config.json", json.dumps(config).encode()),
+            ("layer.tar", content),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return whole.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +146,12 @@ def test_the_image_says_what_is_in_it(build: Build, addons: Path, archives: Path
 
 
 def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) -> None:
+    for day in range(1, 6):
+        load = subprocess.run(
+            [*host.ssh, "sudo -n docker load --quiet"], input=old_image(f"old{day}", day), capture_output=True, check=False
+        )
+        assert load.returncode == 0, load.stderr.decode()
+    host.run("docker create --name stopped berth/odoo-acme:old2")
     variables = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_job"]}
     play("tests/roles/acme/deploy.yml", variables=variables).expect_success()
     identifier = host.container("postgresql/postgresql").id
@@ -129,6 +167,13 @@ def test_an_instance_runs_with_them(host: Host, play: Player, archives: Path) ->
         for name in ("$(docker image ls -q berth/odoo | head -n 1)", host.container("odoo-app/web").facts["Image"])
     )
     assert ours[: len(below)] == below and len(ours) == len(below) + 2
+
+
+def test_images_that_were_replaced_are_gone_but_for_the_last_and_those_in_use(host: Host, archives: Path) -> None:
+    manifest = json.loads((archives / "manifest.json").read_text(encoding="utf-8"))
+    new = manifest["images"]["odoo-acme"]["reference"].rpartition(":")[2]
+    # With the new one, three are kept; a container that does not even run keeps a fourth.
+    assert sorted(host.run("docker image ls --format '{{.Tag}}' berth/odoo-acme").split()) == sorted([new, "old5", "old4", "old2"])
 
 
 def test_a_server_wide_module_that_the_image_lacks_restarts_nothing(host: Host, play: Player, archives: Path) -> None:
