@@ -758,11 +758,9 @@ def check_instance_ports(hosts: Sequence[str], instances: Mapping[str, Mapping[s
         if port is None:
             continue
         if other is not None:
-            free = next(
-                number
-                for number in range(_wiring.FIRST_PORT, 65536 - _wiring.PORTS, 10)
-                if all(abs(number - (whole_port(item) or 0)) >= _wiring.PORTS for item in instances.values())
-            )
+            used = [whole_port(item) or 0 for item in instances.values()]
+            numbers = range(_wiring.FIRST_PORT, 65536 - _wiring.PORTS, 10)
+            free = next((number for number in numbers if all(abs(number - first) >= _wiring.PORTS for first in used)), "<number>")
             last = port + _wiring.PORTS - 1
             yield Problem(
                 tuple(hosts),
