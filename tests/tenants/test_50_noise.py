@@ -76,13 +76,13 @@ def test_a_noisy_instance_does_not_take_the_others_time(
     client = tenant("globex")
     client.log_in("admin", secrets["globex"]["admin_password"])
     p95(client, 3)  # warm
-    before_it = p95(client, 10)
+    before_it = p95(client, 8)
     with noise(host):
         began, before = time.monotonic(), processor_time(host)
-        beside = p95(client, 15)
+        beside = p95(client, 10)
         cores = (processor_time(host) - before) / (time.monotonic() - began)
     # The machine itself may be busier at one time than at another.
-    alone = max(before_it, p95(client, 10))
+    alone = max(before_it, p95(client, 8))
     say(f"tenant_p95_ratio\t{WANTED}\t{beside / alone:.2f}\t\t{'ok' if beside / alone <= WANTED else 'short'}")
     say(f"alone {alone:.0f} ms, beside {beside:.0f} ms; the other one used {cores:.1f} processors")
     assert cores > 0.3, f"the noisy instance used {cores:.2f} processors and was not noisy"
