@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.tenants import psql
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
-    from ansible_collections.berth.odoo.tests.support.playbook import Player
     from ansible_collections.berth.odoo.tests.support.tenants import Tenant
 
 ENQUEUE = """
@@ -82,13 +81,3 @@ def test_it_has_limits_of_its_own_and_time_for_its_longest_job(host: Host) -> No
 def test_the_door_is_closed_at_the_edge(tenant: Callable[[str], Tenant]) -> None:
     for path in ("/queue_job/runjob", "/QUEUE_JOB/runjob", "/de/queue_job/runjob", "//queue_job//runjob?db=acme&job_uuid=x"):
         assert tenant("acme").request(path).status == 403, path
-
-
-def test_an_image_without_the_add_on_is_refused(host: Host, play: Player, instances: dict[str, Any]) -> None:
-    before = [line for line in host.state() if line.startswith("/")]
-    wrong = {**instances, "acme": {**instances["acme"], "image": "odoo"}}
-    run = play("playbooks/site.yml", variables={"odoo_instances": wrong})
-    run.expect_refusal("server_wide_modules has queue_job", "images_odoo_requirements")
-    assert [line for line in host.state() if line.startswith("/odoo-")] == [line for line in before if line.startswith("/odoo-")]
-    play("playbooks/site.yml").expect_success()
-    assert [line for line in host.state() if line.startswith("/odoo-")] == [line for line in before if line.startswith("/odoo-")]
