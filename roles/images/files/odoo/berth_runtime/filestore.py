@@ -147,7 +147,7 @@ def _gc_files(self: Any) -> tuple[int, int]:
             continue
         cursor.execute("SELECT EXISTS (SELECT FROM ir_attachment WHERE store_fname = %s)", [fname])
         if not cursor.fetchone()[0]:
-            code, _, path = fname.partition("://")
+            code, _separator, path = fname.partition("://")
             try:
                 self.env["fs.storage"].get_fs_by_code(code).rm_file(path)
             except FileNotFoundError:

@@ -17,7 +17,8 @@ from typing import Any
 from odoo import http, netsvc
 from werkzeug.wsgi import ClosingIterator
 
-from . import fits, record
+from . import fits
+from .record import line
 
 HEADER = "X-Request-Id"
 
@@ -52,9 +53,9 @@ def number_requests() -> None:
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON."""
 
-    def format(self, entry: logging.LogRecord) -> str:
+    def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return record.line(entry, threading.current_thread(), self.formatException(entry.exc_info) if entry.exc_info else "")
+        return line(record, threading.current_thread(), self.formatException(record.exc_info) if record.exc_info else "")
 
 
 def post_load(*, numbered: bool, as_json: bool) -> None:
@@ -73,6 +74,6 @@ def post_load(*, numbered: bool, as_json: bool) -> None:
         number_requests()
     if as_json:
         for handler in logging.getLogger().handlers:
-            # The others write to the database, or a file that somebody else reads.
-            if type(handler) is logging.StreamHandler:
+            # Another one writes to the database.
+            if isinstance(handler, logging.StreamHandler):
                 handler.setFormatter(JsonFormatter())
