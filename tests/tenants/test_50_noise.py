@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.tenants import Tenant
 
 WANTED = 1.3
-# Two processors for both, PostgreSQL and the clients gave 3.1. Workers that both share give a hundred.
+# Two processors for both, PostgreSQL and the clients gave 1.8 and 3.1. Workers that both share give a hundred.
 ACCEPTED = 6.0
 # Inside of the container that it loads, so that the clients' processors are those of the noisy instance, too.
 NOISE = """
