@@ -542,7 +542,7 @@ def _check_instance_values(
             (host,), f"{path}.port", str(instance["port"]), f"1 to {65536 - _wiring.PORTS}", f"{path}: {{port: {_wiring.FIRST_PORT}}}"
         )
     yield from _check_analyst(host, path, instance.get("analyst") or {})
-    yield from _check_filestore(host, path, instance.get("filestore") or {})
+    yield from _check_filestore(host, path, instance)
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)
@@ -557,7 +557,10 @@ def _check_instance_values(
         yield from check_image(host, f"{path}.image", instance["image"], require_digests)
 
 
-def _check_filestore(host: str, path: str, filestore: Mapping[str, Any]) -> Iterator[Problem]:
+def _check_filestore(host: str, path: str, instance: Mapping[str, Any]) -> Iterator[Problem]:
+    filestore = instance.get("filestore") or {}
+    if filestore and instance.get("attachments") == "database":
+        yield Problem((host,), f"{path}.attachments", "database, with a filestore in S3", "one of them", f"remove {path}.attachments")
     for key, found, expected in _odoo_filestore.value_problems(filestore):
         yield Problem((host,), f"{path}.filestore.{key}", found, expected, f"{path}.filestore: {{{key}: …}}")
 

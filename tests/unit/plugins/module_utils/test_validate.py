@@ -280,6 +280,11 @@ def test_an_instance_with_a_filestore_has_keys() -> None:
 def test_a_wrong_filestore_is_refused(filestore: dict[str, str], subject: str) -> None:
     (problem,) = _validate.check_instances("vm1", {"main": {**GOOD, "filestore": filestore}})
     assert problem.subject == f"odoo_instances.main.filestore.{subject}"
+
+
+def test_attachments_have_one_place() -> None:
+    (problem,) = _validate.check_instances("vm1", {"main": {**REMOTE, "attachments": "database"}})
+    assert (problem.subject, problem.remedy) == ("odoo_instances.main.attachments", "remove odoo_instances.main.attachments")
     assert problem.remedy
 
 
