@@ -104,8 +104,7 @@ def test_a_given_certificate_for_the_same_domain_is_refused(host: Host, acme: di
 
 def test_a_certificate_is_proven_by_http(host: Host, acme: dict[str, Any], play: Player) -> None:
     variables = site(host, acme, DOMAIN)
-    run = play("playbooks/site.yml", "--tags", "edge", variables=variables).expect_success()
-    assert any(task.endswith("Wait for the certificates") for task in run.changed), run.changed
+    play("playbooks/site.yml", "--tags", "edge", variables=variables).expect_success()
     assert served(host, DOMAIN).issuer != served(host, DOMAIN).subject
     assert play("playbooks/site.yml", "--tags", "edge", variables=variables).expect_success().changed == []
 
@@ -116,7 +115,7 @@ def test_without_the_server_the_old_certificate_stays_and_the_next_run_asks_agai
     host.run(CUT.format("I"))
     try:
         play("playbooks/site.yml", "--tags", "edge", variables=variables).expect_refusal(
-            "No certificate for new.berth.test after", "what was served before is served still", "connection refused"
+            "No certificate for new.berth.test after", "what was served before is served still", "unable to communicate with the API server"
         )
         assert served(host, DOMAIN) == before
     finally:

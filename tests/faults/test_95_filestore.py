@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, ansible, environment, leaks, wait_for
+from ansible_collections.berth.odoo.tests.support.odoo import Odoo
 from ansible_collections.berth.odoo.tests.support.s3 import S3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
-    from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 OLD = b"written before S3\n" * 100
@@ -44,6 +44,14 @@ def s3(host: Host, play: Player) -> Iterator[S3]:
     server.start(host.container("odoo-main/web").facts["Image"])
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="module")
+def admin(url: str, lab: Lab, admin_password: str) -> Odoo:
+    """Whoever logged in before was logged out by the tests of sessions."""
+    client = Odoo(url, lab.ca)
+    client.log_in("admin", admin_password)
+    return client
 
 
 @pytest.fixture(scope="module")
