@@ -43,13 +43,14 @@ print(json.dumps({f"{host} {db}": connect(host, port, db) for host, port in %r f
 
 REACH = """
 import json, socket
-def reach(host, port):
+from concurrent.futures import ThreadPoolExecutor
+def reach(place):
     try:
-        socket.create_connection((host, port), timeout=2).close()
+        socket.create_connection(tuple(place), timeout=2).close()
     except OSError as error:
         return type(error).__name__
     return ""
-print(json.dumps([reach(host, port) for host, port in %r]))
+print(json.dumps(list(ThreadPoolExecutor(16).map(reach, %r))))
 """
 
 
