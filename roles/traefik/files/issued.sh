@@ -25,6 +25,8 @@ mapfile -t wanted < <(missing "$@")
 ((${#wanted[@]})) || exit 0
 since=$(date +%s)
 nudge=${BASH_SOURCE[0]%/*}/dynamic/ask-again.yml
+# Traefik's user reads it, also where root's files are for root alone.
+umask 022
 trap 'rm -f "$nudge"' EXIT
 printf "http: {routers: {ask-again: {entryPoints: [internal], rule: 'Path(\"/ask-again/%s\")', service: ping@internal}}}\n" "$since" >"$nudge"
 while ((SECONDS < seconds)); do
