@@ -80,10 +80,11 @@ def test_time_limits(bench: Bench) -> None:
 
 def test_containers_that_end(bench: Bench) -> None:
     plain = {"healthcheck": {"disable": True}}
+    # runc itself needs about 8 MB in the container before its command starts: with less, it sometimes does not start at all.
     failed = bench.run(
         services(
             code=service("/bin/sh", "-c", "echo bad option >&2; exit 5", **plain),
-            memory=service("/bin/sh", "-c", "a=x; while true; do a=$a$a; done", mem_limit="6m", memswap_limit="6m", **plain),
+            memory=service("/bin/sh", "-c", "a=x; while true; do a=$a$a; done", mem_limit="32m", memswap_limit="32m", **plain),
             loop=service("/bin/sh", "-c", "echo dying; exit 7", restart="always", **plain),
         ),
         wait_timeout=4,
@@ -92,7 +93,7 @@ def test_containers_that_end(bench: Bench) -> None:
     assert "    bad option" in failed.message
     failed = bench.run(
         services(
-            memory=service("/bin/sh", "-c", "a=x; while true; do a=$a$a; done", init=False, mem_limit="6m", memswap_limit="6m", **plain),
+            memory=service("/bin/sh", "-c", "a=x; while true; do a=$a$a; done", init=False, mem_limit="32m", memswap_limit="32m", **plain),
         ),
     )
     assert "service memory was killed because it reached its memory limit (exit code 137)" in failed.message
