@@ -129,3 +129,100 @@ class S3:
     def _shell(self, command: str, *, check: bool = True) -> str:
         """Run a command of the server's own shell, which needs no key."""
         return self.host.run(f"docker exec -i {NAME} /s3/weed shell -master {NAME}:9333 2>&1", stdin=f"{command}\nexit\n", check=check)
+
+
+class Store:
+    """The server on a machine of its own, at that machine's address. Its bucket is ``berth``.
+
+    Attributes:
+        locked: another bucket, which test_30 makes: one that keeps versions for a day, whoever wants them gone.
+        owner: access key and secret of who owns the buckets; no host of the platform has them.
+        host: the machine.
+        access_key: who reads, writes and lists there.
+        secret_key: its secret.
+    """
+
+    bucket = "berth"
+    locked = "berth-locked"
+    owner = ("AKIAIOSFODNN7OWNERXX", "the-owner-of-the-buckets-keeps-this")
+    unit = "berth-test-s3"
+
+    def __init__(self, host: Host, access_key: str, secret_key: str) -> None:
+        """Nothing is started yet."""
+        self.host, self.access_key, self.secret_key = host, access_key, secret_key
+        authority = host.variables["platform_authority"]
+        signer = _authority.load(authority["certificate"], authority["key"], int(time.time()))
+        self.leaf = _authority.issue(signer, NAME, [NAME, host.address], 30, int(time.time()))
+
+    def create(self) -> None:
+        """Start it, with no data."""
+        self.host.run(f"systemctl stop {self.unit} 2>/dev/null; rm -rf {HOME} && mkdir -p {HOME}/data {HOME}/config")
+        with binary().open("rb") as file:
+            command = f"sudo -n bash -c 'cat > {HOME}/weed && chmod 755 {HOME}/weed'"
+            subprocess.run([*self.host.ssh, command], stdin=file, check=True, timeout=120)
+        self.host.run(f"cat > {HOME}/config/s3.crt", stdin=str(self.leaf.certificate))
+        self.host.run(f"cat > {HOME}/config/s3.key", stdin=str(self.leaf.key))
+        self.let_in(self.secret_key)
+        options = f"-dir={HOME}/data -ip=127.0.0.1 -ip.bind=0.0.0.0 -master.volumeSizeLimitMB=64 -volume.max=60"
+        options += f" -s3 -s3.port=8334 -s3.port.https={PORT} -s3.cert.file={HOME}/config/s3.crt -s3.key.file={HOME}/config/s3.key"
+        options += f" -s3.config={HOME}/config/s3.json -s3.port.iceberg=0 -s3.port.lance=0"
+        unit = f"[Service]\nExecStart={HOME}/weed server {options}\nWorkingDirectory={HOME}\nExecReload=kill -HUP $MAINPID\n"
+        self.host.run(f"cat > /run/systemd/system/{self.unit}.service && systemctl daemon-reload", stdin=unit)
+        self.begin()
+        self.shell(f"s3.bucket.create -name {self.bucket}")
+
+    def begin(self) -> None:
+        """Start it with the data that it has, and wait until it answers."""
+        self.host.run(f"systemctl start {self.unit}")
+        code = (
+            "python3 -c 'import ssl,urllib.request as r,urllib.error as e\n"
+            f'try: r.urlopen("https://127.0.0.1:{PORT}",context=ssl._create_unverified_context(),timeout=5)\n'
+            "except e.HTTPError as error: print(error.code)'"
+        )
+        wait_for(
+            "S3's first answer",
+            lambda: self.host.run(code, check=False).strip() == "403" and "error" not in self.shell("s3.bucket.list", check=False).lower(),
+            seconds=60,
+        )
+
+    def stop(self) -> None:
+        """Stop it, as when its machine loses power."""
+        self.host.run(f"systemctl kill --signal=KILL {self.unit}; systemctl stop {self.unit}")
+
+    def let_in(self, secret_key: str, *, reload: bool = False) -> None:
+        """Expect another secret key."""
+        actions = [f"{action}:{self.bucket}" for action in ("Read", "Write", "List")]
+        actions += [f"{action}:{self.locked}" for action in ("Read", "Write", "List")]
+        identity = {"name": "backup", "credentials": [{"accessKey": self.access_key, "secretKey": secret_key}], "actions": actions}
+        owner = {"accessKey": self.owner[0], "secretKey": self.owner[1]}
+        admin = {"name": "owner", "credentials": [owner], "actions": ["Admin", "Read", "Write", "List"]}
+        self.host.run(f"cat > {HOME}/config/s3.json", stdin=json.dumps({"identities": [identity, admin]}))
+        if reload:
+            self.host.run(f"systemctl reload {self.unit}")
+
+    def shell(self, command: str, *, check: bool = True) -> str:
+        """Run a command of the server's own shell, which needs no key."""
+        return self.host.run(f"{HOME}/weed shell -master 127.0.0.1:9333 2>&1", stdin=f"{command}\nexit\n", check=check)
+
+    def damage(self, path: str) -> None:
+        """Turn one bit over in the middle of an object of the bucket, as a bad disk does."""
+        code = (
+            "import urllib.request as r\n"
+            f"url = 'http://127.0.0.1:8888/buckets/{self.bucket}/{path}'\n"
+            "data = bytearray(r.urlopen(url).read())\n"
+            "data[len(data) // 2] ^= 1\n"
+            "r.urlopen(r.Request(url, data=bytes(data), method='PUT'))\n"
+        )
+        self.host.run("python3 -", stdin=code)
+
+    def packs(self, directory: str) -> list[str]:
+        """Names of the packs of a repository of restic, the largest last."""
+        code = (
+            "import json\nimport urllib.request as r\n"
+            "def entries(path):\n"
+            "    asked = r.Request(f'http://127.0.0.1:8888{path}/?limit=1000', headers={'Accept': 'application/json'})\n"
+            "    return json.loads(r.urlopen(asked).read())['Entries'] or []\n"
+            f"found = [file for two in entries('/buckets/{self.bucket}/{directory}') for file in entries(two['FullPath'])]\n"
+            "print(*(file['FullPath'].rsplit('/', 1)[1] for file in sorted(found, key=lambda file: file['FileSize'])))\n"
+        )
+        return self.host.run("python3 -", stdin=code).split()

@@ -1,0 +1,303 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run pgBackRest in PostgreSQL's container: prepare its repositories, make a backup, verify what is there.
+
+Run by systemd and by people, as root on a database host; every member may run it, the one that leads does the work.
+
+    python3 -B backup.py prepare|full|incremental|verify --stanza NAME --repositories NAME,…
+
+A backup leaves its result in /var/lib/berth/backup/postgresql.json, one line a repository, and in /var/lib/berth/metrics. Exit status: 0 it worked or
+another member leads; 75 the repository does not answer, so try again; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CONTAINER = "postgresql-postgresql-1"
+RESULT = Path("/var/lib/berth/backup/postgresql.json")
+METRICS = Path("/var/lib/berth/metrics/berth_postgresql_backup.prom")
+AWAY = 75
+# Commands that read everything.
+LONG = ("backup", "verify")
+# As much as a batch of Odoo: next to nothing beside people, and never nothing.
+CPU_SHARES = 128
+RUN = "/proc/1/root/run/postgresql"
+# Nobody waits for minutes when nobody answers: pgBackRest repeats each of its many questions.
+QUICK = "--io-timeout=5"
+TYPES = {"full": "full", "incremental": "incr"}
+
+AWAY_WORDS = (
+    r"HostConnectError|unable to get address|timeout connecting|\[Errno|HTTP request failed with 5\d\d|Connection (refused|reset|timed out)"
+)
+MEANINGS = (
+    (r"unable to acquire lock", "another backup of this cluster runs already; nothing was done"),
+    (r"InvalidAccessKeyId|not exist in our records", "the repository does not know backup_secrets.{repository}.access_key"),
+    (r"SignatureDoesNotMatch", "the repository refuses backup_secrets.{repository}.secret_key"),
+    (r"AccessDenied|\(Forbidden\)", "the key backup_secrets.{repository}.access_key may not do this in the bucket of backup_repositories"),
+    (r"NoSuchBucket", "the bucket of backup_repositories, repository {repository}, does not exist: create it"),
+    (
+        r"CryptoError|key/value found outside of section|cipher header",
+        "backup_secrets.passphrase is not the one that encrypted repository {repository}",
+    ),
+    (
+        r"certificate verify failed|unable to verify certificate|CERT",
+        "the certificate of repository {repository} is not trusted: set its authority_certificate",
+    ),
+    (
+        r"do not match the database",
+        "repository {repository} holds the backups of another cluster: restore from it, or give this site another path",
+    ),
+    (r"No space left", "the repository {repository} is full"),
+    (r"Permission denied", "the directory of repository {repository} must belong to user 45432 on every database host"),
+    (AWAY_WORDS, "repository {repository} does not answer: look at its endpoint in backup_repositories, and at the network"),
+    (
+        r"missing stanza path|does not exist.*stanza|stanza-create",
+        "repository {repository} has not been prepared: converge with berth.odoo.site",
+    ),
+)
+
+
+def meaning(text: str, repository: str) -> str:
+    """What words of pgBackRest mean, as a sentence that names the variable; nothing when unknown."""
+    for pattern, sentence in MEANINGS:
+        if re.search(pattern, text):
+            return sentence.format(repository=repository)
+    return ""
+
+
+def last_words(text: str) -> str:
+    """The first error of an output, in printable characters: with a wrong key, names of files that decrypt to anything follow."""
+    found = re.search(r"ERROR: (.*)", text)
+    line = (found.group(1) if found else text.strip().rsplit("\n", 1)[-1]).strip()
+    return re.sub(r"[^\x20-\x7e]", "?", line)[:300]
+
+
+def is_away(text: str) -> bool:
+    """Whether an output says that the repository does not answer, and nothing else."""
+    return meaning(text, "x") == meaning("HostConnectError", "x")
+
+
+def damaged(report: str) -> list[str]:
+    """What C(verify --output=text) found wrong. Its exit status is 0 even then, and without C(--output) it prints nothing."""
+    return [
+        re.sub(r"\s+", " ", line).strip()
+        for line in report.splitlines()
+        if re.search(r"status: (invalid|error)|(checksum invalid|missing|size invalid|other): [1-9]", line)
+    ]
+
+
+def unprepared(information: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Which of the repositories, counted from 1, have no stanza yet, according to C(info --output=json)."""
+    states = {repository["key"]: repository["status"]["code"] for stanza in information for repository in stanza.get("repo", [])}
+    # 1: no directory of the stanza; 3: one without what belongs into it.
+    return [number for number in range(1, count + 1) if states.get(number, 1) in {1, 3}]
+
+
+def newest(information: Sequence[Mapping[str, Any]], number: int) -> Mapping[str, Any] | None:
+    """The newest backup in a repository, according to C(info --output=json)."""
+    found = [one for stanza in information for one in stanza.get("backup", []) if one["database"]["repo-key"] == number]
+    return max(found, key=lambda one: one["timestamp"]["stop"], default=None)
+
+
+def metrics(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results for node_exporter's textfile collector."""
+    names = {
+        "berth_postgresql_backup_failed": lambda one: int(bool(one["error"])),
+        "berth_postgresql_backup_last_success_timestamp_seconds": lambda one: one["last_success"],
+        "berth_postgresql_backup_seconds": lambda one: one["seconds"],
+        "berth_postgresql_backup_bytes": lambda one: one["bytes"],
+    }
+    lines = []
+    for name, value in names.items():
+        lines.append(f"# TYPE {name} gauge")
+        lines += [f'{name}{{stanza="{one["stanza"]}",repository="{one["repository"]}"}} {value(one)}' for one in results]
+    return "\n".join(lines) + "\n"
+
+
+class Failed(Exception):
+    """pgBackRest failed; the message says why."""
+
+    def __init__(self, message: str, *, away: bool = False) -> None:
+        """With *away* it is to be tried again."""
+        super().__init__(message)
+        self.away = away
+
+
+class Runner:
+    """pgBackRest in the container of this host."""
+
+    def __init__(self, stanza: str, repositories: Sequence[str]) -> None:
+        """Nothing is done yet."""
+        self.stanza, self.repositories = stanza, repositories
+
+    def inside(self, *argv: str) -> tuple[int, str]:
+        """Run a command in the container and return its exit status and its output."""
+        done = subprocess.run(["docker", "exec", CONTAINER, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        return done.returncode, done.stdout.decode(errors="replace")
+
+    def beside(self, *argv: str) -> tuple[int, str]:
+        """Run a command in a container of its own beside PostgreSQL's, with its files, network and processes, and return exit status and output.
+
+        The processor is shared among containers first, and PostgreSQL's has the largest share of all: what runs in it, however nice, takes from Odoo.
+        """
+        image = subprocess.run(["docker", "inspect", "--format={{.Image}}", CONTAINER], stdout=subprocess.PIPE, check=False, text=True)
+        if image.returncode:
+            raise Failed(f"there is no container {CONTAINER} on this host: run berth.odoo.site")
+        options = [
+            *("--rm", "--pull=never", f"--pid=container:{CONTAINER}", f"--network=container:{CONTAINER}", f"--volumes-from={CONTAINER}"),
+            *("--user=45432:45432", "--read-only", "--tmpfs=/tmp:size=64m", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
+            *(f"--cpu-shares={CPU_SHARES}", "--memory=1g", "--pids-limit=200"),
+            # That of PostgreSQL's container, which is memory and therefore among no volumes.
+            *(f"--env=PGBACKREST_PG1_SOCKET_PATH={RUN}", f"--env=PGBACKREST_LOCK_PATH={RUN}/pgbackrest"),
+        ]
+        argv = ("docker", "run", *options, f"--entrypoint={argv[0]}", image.stdout.strip(), *argv[1:])
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        return done.returncode, done.stdout.decode(errors="replace")
+
+    def pgbackrest(self, command: str, *options: str, number: int = 0) -> str:
+        """Run pgBackRest, what takes long with what others leave of the processor and the disk. Raises Failed."""
+        chosen = [f"--repo={number}"] if number else []
+        run = self.beside if command in LONG else self.inside
+        code, output = run("ionice", "-c3", "pgbackrest", f"--stanza={self.stanza}", *chosen, *options, command)
+        if code:
+            name = self.repositories[number - 1] if number else ", ".join(self.repositories)
+            raise self.failed(output, name, command)
+        return output
+
+    @staticmethod
+    def failed(output: str, repository: str, what: str) -> Failed:
+        """An exception that says what an output means."""
+        sentence = meaning(output, repository)
+        return Failed(
+            f"pgBackRest {what}: {sentence + ' (' if sentence else ''}{last_words(output)}{')' if sentence else ''}", away=is_away(output)
+        )
+
+    def information(self, *options: str, number: int = 0) -> list[dict[str, Any]]:
+        """What is in the repositories, or in one. Raises Failed, because C(info) itself succeeds when it cannot read one."""
+        found: list[dict[str, Any]] = json.loads(self.pgbackrest("info", "--output=json", *options, number=number))
+        for stanza in found:
+            for repository in stanza.get("repo", []):
+                if repository["status"]["code"] == 99:
+                    raise self.failed(repository["status"]["message"], self.repositories[repository["key"] - 1], "info")
+        return found
+
+    def leads(self) -> bool:
+        """Whether this member leads. Raises Failed."""
+        code, output = self.inside("psql", "-XAtq", "-h/run/postgresql", "-Upostgres", "-dpostgres", "-cSELECT NOT pg_is_in_recovery()")
+        if code:
+            raise Failed(f"PostgreSQL on this host does not answer: {last_words(output)}. Look: docker logs --tail 50 {CONTAINER}")
+        return output.strip() == "t"
+
+    def prepare(self) -> str:
+        """Make the stanza where it is missing, and have one WAL segment archived. Raises Failed."""
+        missing = unprepared(self.information(QUICK), len(self.repositories))
+        if missing:
+            self.pgbackrest("stanza-create", QUICK)
+        self.pgbackrest("check", QUICK)
+        return f"created in {', '.join(self.repositories[number - 1] for number in missing)}" if missing else "nothing to do"
+
+    def backup(self, kind: str) -> int:
+        """Back up into every repository, write the results and return the exit status."""
+        before = {one["repository"]: one for one in read(RESULT)}
+        results, away = [], False
+        for number, name in enumerate(self.repositories, 1):
+            begin, error, found = time.time(), "", None
+            try:
+                self.information(QUICK, number=number)
+                self.pgbackrest("backup", f"--type={TYPES[kind]}", number=number)
+                found = newest(self.information(number=number), number)
+                # Once a week is what a repository can bear, and the backups before are still there.
+                if kind == "full" and (bad := self.damage(number)):
+                    raise Failed(f"the backup was made, and what is kept in repository {name} is damaged: {'; '.join(bad)}")
+            except Failed as failure:
+                error, away = str(failure), failure.away
+                print(error, file=sys.stderr)
+            now = time.time()
+            last = before.get(name, {}).get("last_success", 0)
+            results.append(
+                {
+                    "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+                    "repository": name,
+                    "stanza": self.stanza,
+                    "type": kind,
+                    "label": found["label"] if found else "",
+                    "bytes": found["info"]["repository"]["delta"] if found else 0,
+                    "size": found["info"]["size"] if found else 0,
+                    "seconds": round(now - begin, 1),
+                    "last_success": int(now) if found else last,
+                    "error": error or ("" if found else "pgBackRest says that it worked, and lists no backup"),
+                }
+            )
+        write(RESULT, "".join(json.dumps(one) + "\n" for one in results), 0o644)
+        write(METRICS, metrics(results), 0o644)
+        for one in results:
+            if not one["error"]:
+                print(f"{one['label']}: {one['bytes']} bytes for {one['size']} in {one['seconds']} s to {one['repository']}")
+        return 0 if not any(one["error"] for one in results) else AWAY if away else 1
+
+    def damage(self, number: int) -> list[str]:
+        """Read everything in a repository again, and return what does not fit its checksums. Raises Failed."""
+        return damaged(self.pgbackrest("verify", "--output=text", number=number))
+
+    def verify(self) -> int:
+        """Look for damage in every repository."""
+        bad = 0
+        for number, name in enumerate(self.repositories, 1):
+            found = self.damage(number)
+            for line in found:
+                print(f"{name}: {line}", file=sys.stderr)
+            bad += len(found)
+        return 1 if bad else 0
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The results of the last backup; none when there was none."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    """Replace a file at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.chmod(mode)
+    os.replace(new, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["prepare", *TYPES, "verify"])
+    parser.add_argument("--stanza", required=True)
+    parser.add_argument("--repositories", required=True)
+    options = parser.parse_args(arguments)
+    runner = Runner(options.stanza, options.repositories.split(","))
+    try:
+        if not runner.leads():
+            print("another member leads, and does it")
+            return 0
+        if options.command == "prepare":
+            print(runner.prepare())
+            return 0
+        return runner.verify() if options.command == "verify" else runner.backup(options.command)
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        return AWAY if failure.away else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

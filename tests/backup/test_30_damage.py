@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Repositories that are damaged, by a disk or by somebody who has taken the host over and holds its keys."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, wait_for
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.lab import Host
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
+    from ansible_collections.berth.odoo.tests.support.s3 import Store
+
+UNDO = REPOSITORY / "docs/examples/undo_s3.py"
+specification = importlib.util.spec_from_file_location("berth_undo_s3", UNDO)
+undo = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(undo)
+
+CONFIG = "/opt/berth/backup/config/config.json"
+RESULT = "/var/lib/berth/backup/main/result.json"
+PGBACKREST = "docker exec postgresql-postgresql-1 pgbackrest --stanza=berth --log-level-console=error"
+# What a thief of the host finds on it, and tries: everything goes, then every version, then the protection itself.
+THEFT = """
+import json, sys, urllib.error
+sys.argv = ["undo_s3.py"]
+exec(open("/run/berth-test-undo.py").read().partition("if __name__")[0])
+keys = dict(line.rstrip("\\n").split("=", 1) for line in open("/opt/berth/backup/secrets/locked.env"))
+(place,) = (one for one in json.load(open("/opt/berth/backup/config/config.json"))["repositories"] if one["name"] == "locked")
+endpoint, name = place["restic"].removeprefix("s3:").rsplit("/site1/", 1)[0].rsplit("/", 1)
+bucket = Bucket(endpoint, name, "us-east-1", (keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"]), "/opt/berth/backup/config/locked.crt")
+said = {}
+def attempt(what, *arguments):
+    try:
+        bucket.ask(*arguments)
+        answer = "done"
+    except urllib.error.HTTPError as error:
+        answer = str(error.code)
+    said.setdefault(what, {}).setdefault(answer, 0)
+    said[what][answer] += 1
+for entry in [entry for entry in bucket.entries("") if entry.latest and not entry.deleted]:
+    attempt("delete", "DELETE", entry.key)
+for entry in list(bucket.entries("")):
+    if not entry.deleted:
+        attempt("destroy", "DELETE", entry.key, {"versionId": entry.version})
+lock = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
+attempt("unlock", "PUT", "", {"object-lock": ""}, None, lock)
+versions = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
+attempt("suspend", "PUT", "", {"versioning": ""}, None, versions)
+attempt("drop", "DELETE", "")
+print(json.dumps(said))
+"""
+
+
+def repositories(host: Host) -> list[dict[str, Any]]:
+    """The site's repository, and one in the bucket that keeps versions."""
+    (offsite,) = host.variables["backup_repositories"]
+    return [offsite, {**offsite, "name": "locked", "bucket": "berth-locked"}]
+
+
+def keys(host: Host) -> dict[str, Any]:
+    """The secrets of both."""
+    known = host.variables["backup_secrets"]
+    return {**known, "locked": known["offsite"]}
+
+
+def make_locked_bucket(authority: Path, store: Store) -> None:
+    """A bucket that keeps every version for a day, made by its owner with the API of S3."""
+    owner = undo.Bucket(f"https://{store.host.address}:8333", store.locked, "us-east-1", store.owner, str(authority))
+    owner.ask("PUT", headers={"x-amz-bucket-object-lock-enabled": "true"})
+    rule = b"<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule>"
+    body = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>" + rule + b"</ObjectLockConfiguration>"
+    digest = base64.b64encode(hashlib.md5(body).digest()).decode()  # noqa: S324 - S3 asks for it
+    owner.ask("PUT", query={"object-lock": ""}, headers={"content-md5": digest}, body=body)
+
+
+def labels(host: Host, *options: str) -> list[str]:
+    """The backups of PostgreSQL in the second repository, as pgBackRest on the host finds them with its keys."""
+    found = json.loads(host.run(f"{PGBACKREST} --repo=2 --output=json {' '.join(options)} info"))
+    return [backup["label"] for stanza in found for backup in stanza["backup"]]
+
+
+def test_who_has_the_hosts_keys_destroys_nothing_in_a_locked_bucket(play: Player, tmp_path: Path, host: Host, store: Store) -> None:
+    """Everything that a thief of the host deletes comes back, and a restore out of it is proven."""
+    authority = tmp_path / "authority.crt"
+    authority.write_text(host.variables["platform_authority"]["certificate"], encoding="utf-8")
+    make_locked_bucket(authority, store)
+    both = {"backup_repositories": repositories(host), "backup_secrets": keys(host)}
+    play("playbooks/site.yml", "--tags", "database,backup", variables=both).expect_success()
+    play("playbooks/backup.yml", variables={**both, "backup_database": "full"}).expect_success()
+    (label,) = labels(host)
+    moment = int(host.run("date +%s"))
+    wait_for("the next second", lambda: time.time() > moment + 1, seconds=5)
+
+    host.run("cat > /run/berth-test-undo.py", stdin=UNDO.read_text(encoding="utf-8"))
+    said = json.loads(host.run("python3 -", stdin=THEFT, timeout=120))
+    assert set(said["delete"]) == {"done"}, said
+    assert said["delete"]["done"] > 20
+    assert set(said["destroy"]) == {"403"}, f"keys of the host destroyed versions: {said}"
+    assert "done" not in {**said["unlock"], **said["suspend"], **said["drop"]}, said
+    assert labels(host) == [], "nothing was deleted, so nothing is proven"
+    # With the thief's own keys, which are all that is left on the host.
+    assert labels(host, f"'--repo-target-time={time.strftime('%Y-%m-%d %H:%M:%S+00', time.gmtime(moment))}'") == [label]
+
+    argv = [sys.executable, str(UNDO), f"https://{store.host.address}:8333", store.locked, "site1"]
+    argv += [time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment)), "--authority", str(authority)]
+    environment = {**os.environ, "S3_ACCESS_KEY": store.owner[0], "S3_SECRET_KEY": store.owner[1]}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"{said['delete']['done']} undeleted" in done.stdout
+    assert labels(host) == [label]
+    play("playbooks/drill_restore.yml", variables={**both, "target": "main", "repository": "locked"}).expect_success()
+    play("playbooks/site.yml", "--tags", "database,backup").expect_success()
+
+
+def test_a_bit_that_turned_over_is_named(host: Host, store: Store) -> None:
+    """The verification names the backup of PostgreSQL; the part of a day of the files' repository names the set."""
+    pieces = host.run(f"{PGBACKREST} --output=json repo-ls backup/berth --recurse")
+    sizes = {name: facts["size"] for name, facts in json.loads(pieces).items() if facts["type"] == "file" and "/bundle/" in name}
+    bundle = max(sizes, key=lambda name: sizes[name])
+    store.damage(f"site1/postgresql/backup/berth/{bundle}")
+    verify = "python3 -B /opt/berth/postgresql/backup/backup.py --stanza=berth --repositories=offsite verify 2>&1; echo ended with $?"
+    said = host.run(verify, timeout=120)
+    assert f"backup: {bundle.split('/')[0]}, status: invalid" in said
+    assert "ended with 1" in said
+    # The same bit again.
+    store.damage(f"site1/postgresql/backup/berth/{bundle}")
+    assert "ended with 0" in host.run(verify, timeout=120)
+
+    result = json.loads(host.run(f"cat {RESULT}"))
+    snapshot = result["good"]["snapshots"]["offsite"][:8]
+    pack = store.packs("site1/files/main/data")[-1]
+    result["retention"] = {"tried": 0, "part": int(pack[:2], 16) % 14}
+    store.damage(f"site1/files/main/data/{pack[:2]}/{pack}")
+    host.run(f"cat > {RESULT}", stdin=json.dumps(result))
+    said = host.run(
+        "systemctl start berth-set@main; journalctl --quiet --output=cat --unit=berth-set@main --lines=12", timeout=180, check=False
+    )
+    assert f"1 of its packs are damaged ({pack[:8]})" in said, said
+    assert snapshot in said.partition("sets that need them:")[2], said
+    store.damage(f"site1/files/main/data/{pack[:2]}/{pack}")
+    result = json.loads(host.run(f"cat {RESULT}"))
+    assert pack[:8] in result["good"]["problems"][0]
+    # Not before the next day, and then the same part.
+    result["retention"]["tried"] = 0
+    host.run(f"cat > {RESULT}", stdin=json.dumps(result))
+    # A retention of no day, so that all but the newest are too old.
+    assert len(sets(host)) > 1
+    host.run(f"cp -p {CONFIG} /run/berth-test-config && sed -E -i 's/(\"retention_days\": )[0-9]+/\\10/' {CONFIG}")
+    try:
+        host.run("systemctl start berth-set@main", timeout=180)
+    finally:
+        host.run(f"mv /run/berth-test-config {CONFIG}")
+    good = json.loads(host.run(f"cat {RESULT}"))["good"]
+    assert good["problems"] == []
+    assert sets(host) == [good["snapshots"]["offsite"][:8]]
+
+
+def sets(host: Host) -> list[str]:
+    """The sets of the instance in its repository."""
+    return [one["id"] for one in json.loads(host.run("python3 -B /opt/berth/restore/config/restore.py sets --instance main"))["sets"]]

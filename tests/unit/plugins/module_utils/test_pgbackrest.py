@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Repositories of backups, and pgBackRest's configuration made of them."""
+
+from __future__ import annotations
+
+import configparser
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.berth.odoo.plugins.filter.pgbackrest import pgbackrest as as_filter
+from ansible_collections.berth.odoo.plugins.module_utils._pgbackrest import configuration, files, mistakes
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+S3 = {
+    "name": "offsite",
+    "type": "s3",
+    "endpoint": "https://s3.example:8333",
+    "bucket": "berth",
+    "path": "/site1",
+    "authority_certificate": PEM,
+}
+POSIX = {"name": "near", "type": "posix", "path": "/srv/backup"}
+SECRETS = {"passphrase": "p" * 32, "offsite": {"access_key": "AKIA", "secret_key": "the/secret+key="}}
+
+
+def read(text: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
+    parser.read_string(text)
+    return parser
+
+
+def test_two_repositories():
+    parser = read(configuration([S3, POSIX], SECRETS, "berth", "/var/lib/postgresql/17", process_max=2, queue_max="2048MB"))
+    settings = parser["global"]
+    assert settings["repo1-type"] == "s3"
+    assert settings["repo1-path"] == "/site1/postgresql"
+    assert (settings["repo1-s3-endpoint"], settings["repo1-storage-port"]) == ("s3.example", "8333")
+    assert settings["repo1-storage-ca-file"] == "/etc/pgbackrest/offsite.crt"
+    assert settings["repo1-s3-key-secret"] == "the/secret+key="
+    assert (settings["repo2-type"], settings["repo2-path"]) == ("posix", "/srv/backup/postgresql")
+    assert {settings[f"repo{number}-cipher-type"] for number in (1, 2)} == {"aes-256-cbc"}
+    assert "repo2-s3-key" not in settings
+    assert settings["archive-push-queue-max"] == "2048MB"
+    assert parser["berth"]["pg1-path"] == "/var/lib/postgresql/17"
+
+
+@pytest.mark.parametrize(
+    ("retention", "expected"),
+    [
+        (None, ("time", "14")),
+        ({"days": 30}, ("time", "30")),
+        ({"days": 0, "full": 4}, (None, "4")),
+    ],
+)
+def test_retention(retention, expected):
+    settings = read(configuration([POSIX], SECRETS, "berth", "/d", retention=retention))["global"]
+    assert (settings.get("repo1-retention-full-type"), settings["repo1-retention-full"]) == expected
+
+
+def test_the_port_of_https_and_the_systems_authorities():
+    text = configuration([{**S3, "endpoint": "https://s3.example", "authority_certificate": ""}], SECRETS, "berth", "/d")
+    assert "repo1-storage-port=443" in text
+    assert "storage-ca-file" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "subject"),
+    [
+        ({"name": "Off site"}, "backup_repositories[0].name"),
+        ({"name": "passphrase"}, "backup_repositories[0].name"),
+        ({"type": "ftp"}, "backup_repositories[0].type"),
+        ({"endpoint": "http://s3.example"}, "backup_repositories[0].endpoint"),
+        ({"endpoint": "https://s3.example:x"}, "backup_repositories[0].endpoint"),
+        ({"endpoint": "https://s3.example/\nrepo1-type=posix"}, "backup_repositories[0].endpoint"),
+        ({"endpoint": "https://user@s3.example"}, "backup_repositories[0].endpoint"),
+        ({"bucket": "a b"}, "backup_repositories[0].bucket"),
+        ({"region": "eu central"}, "backup_repositories[0].region"),
+        ({"path": "site1"}, "backup_repositories[0].path"),
+        ({"path": "/site1/../other"}, "backup_repositories[0].path"),
+        ({"path": "/site1\nx=y"}, "backup_repositories[0].path"),
+        ({"authority_certificate": "ca.crt"}, "backup_repositories[0].authority_certificate"),
+        ({"passphrase": "x"}, "backup_repositories[0].passphrase"),
+    ],
+)
+def test_a_wrong_repository_is_named(change, subject):
+    secrets = {**SECRETS, str(change.get("name")): SECRETS["offsite"]} if change.get("name") == "Off site" else SECRETS
+    assert [item.subject for item in mistakes([{**S3, **change}], secrets) if not item.subject.startswith("backup_secrets")] == [subject]
+
+
+def test_a_posix_repository_needs_a_path_and_no_bucket():
+    found = [item.subject for item in mistakes([{"name": "near", "type": "posix", "bucket": "x"}], SECRETS)]
+    assert found == ["backup_repositories[0].bucket", "backup_repositories[0].path"]
+
+
+@pytest.mark.parametrize(
+    ("secrets", "subjects"),
+    [
+        (None, ["backup_secrets"]),
+        ({**SECRETS, "passphrase": "short"}, ["backup_secrets.passphrase"]),
+        ({**SECRETS, "passphrase": 12345678901234567890123}, ["backup_secrets.passphrase"]),
+        ({**SECRETS, "passphrase": "p" * 30 + "\nrepo1-type=posix"}, ["backup_secrets.passphrase"]),
+        ({"passphrase": "p" * 32}, ["backup_secrets.offsite.access_key", "backup_secrets.offsite.secret_key"]),
+        ({**SECRETS, "offsite": {"access_key": "a", "secret_key": "hidden value"}}, ["backup_secrets.offsite.secret_key"]),
+    ],
+)
+def test_a_wrong_secret_is_named_and_not_shown(secrets, subjects):
+    found = list(mistakes([S3], secrets))
+    assert [item.subject for item in found] == subjects
+    assert not any(value in str(found) for value in ("short", "hidden value", "12345678901234567890123"))
+
+
+def test_no_repository_needs_no_secret():
+    assert not list(mistakes([], None))
+    assert as_filter([], None, "berth", "/d") == []
+
+
+@pytest.mark.parametrize("found", ["offsite", {"name": "offsite"}, ["offsite"]])
+def test_something_else_than_a_list(found):
+    assert [item.subject for item in mistakes(found, SECRETS)] == ["backup_repositories"]
+
+
+def test_three_and_two_of_one_name():
+    assert [item.subject for item in mistakes([POSIX, {**POSIX}, S3], SECRETS)] == ["backup_repositories", "backup_repositories[1].name"]
+
+
+def test_files_are_for_the_group_alone():
+    found = files([S3, POSIX], "text", 45432)
+    assert [item["dest"] for item in found] == ["pgbackrest/pgbackrest.conf", "pgbackrest/offsite.crt"]
+    assert {(item["mode"], item["group"]) for item in found} == {("0440", 45432)}
+    assert found[0]["sensitive"]
+
+
+def test_the_filter_says_what_is_wrong():
+    with pytest.raises(AnsibleFilterError, match=r"backup_repositories\[0\]\.endpoint is 'http://x'.*https://s3\.example"):
+        as_filter([{**S3, "endpoint": "http://x"}], SECRETS, "berth", "/d")

@@ -1,0 +1,350 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backup a restore begins with, what it refuses, and what a drill calls broken. The restore itself runs in a lab."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.berth.odoo.plugins.module_utils import _odoo
+
+FILE = Path(__file__).resolve().parents[3] / "roles/restore/files/rules.py"
+specification = importlib.util.spec_from_file_location("restore_rules", FILE)
+assert specification and specification.loader
+rules = importlib.util.module_from_spec(specification)
+sys.modules["restore_rules"] = rules
+specification.loader.exec_module(rules)
+
+Target = rules.Target
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+IDENTIFIER = "7400000000000000001"
+
+
+def backup(label: str, minutes: int, stop: str, **more: Any) -> dict[str, Any]:
+    return {"label": label, "timestamp": {"stop": int((NOON + timedelta(minutes=minutes)).timestamp())}, "lsn": {"stop": stop}, **more}
+
+
+STANZA = {
+    "name": "berth",
+    "db": [{"system-id": int(IDENTIFIER)}],
+    "backup": [backup("full", 0, "0/5000000"), backup("incremental", 60, "0/9000000"), backup("torn", 90, "0/A000000", error=True)],
+}
+MANIFEST = {"time": "2026-11-25T12:30:00Z", "lsn": "0/7000148", "timeline": 3, "system_identifier": IDENTIFIER}
+
+
+def snapshot(name: str, minutes: int) -> dict[str, Any]:
+    return {"id": name * 8, "time": (NOON + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%S.123456789Z"), "paths": []}
+
+
+SNAPSHOTS = [snapshot("bbbbbbbb", 30), snapshot("aaaaaaaa", 0), snapshot("cccccccc", 60)]
+
+
+# --- the archive ---
+
+
+def segments(*ranges: tuple[str, int, int]) -> list[str]:
+    return [
+        f"17-1/{timeline}{number // 256:08X}/{timeline}{number // 256:08X}{number % 256:08X}-{'0' * 40}.zst"
+        for timeline, first, last in ranges
+        for number in range(first, last + 1)
+    ]
+
+
+ONE, TWO = "00000001", "00000002"
+HISTORY = "1\t1/1000148\tno recovery target specified\n"
+
+
+@pytest.mark.parametrize(
+    ("archived", "wanted"),
+    [
+        (segments((ONE, 254, 257), (TWO, 257, 260)), []),
+        # Across the end of a log, and the end itself.
+        (
+            segments((ONE, 254, 254), (TWO, 258, 259)),
+            [(f"{ONE}00000000000000FF", f"{TWO}0000000100000001"), (f"{TWO}0000000100000004",) * 2],
+        ),
+        # What the timeline before wrote after it was left is another story.
+        (segments((ONE, 254, 260)), [(f"{TWO}0000000100000001", f"{TWO}0000000100000004")]),
+        ([*segments((ONE, 254, 256), (TWO, 257, 260)), f"17-1/{ONE}00000001/{ONE}0000000100000001.partial-{'0' * 40}.zst", "17-1"], []),
+    ],
+)
+def test_what_was_dropped_is_missing(archived: list[str], wanted: list[tuple[str, str]]) -> None:
+    assert rules.missing_wal(archived, f"{ONE}00000000000000FE", f"{TWO}0000000100000004", HISTORY) == wanted
+
+
+def test_a_cluster_that_never_changed_its_timeline_has_no_history() -> None:
+    assert rules.missing_wal(segments((ONE, 1, 3)), f"{ONE}0000000000000001", f"{ONE}0000000000000003") == []
+
+
+# --- positions and times ---
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_positions_are_numbers(number: int) -> None:
+    assert rules.lsn(f"{number >> 32:X}/{number & 0xFFFFFFFF:X}") == number
+
+
+@pytest.mark.parametrize("text", ["", "5000148", "0/", "0/G", "0/5000148; DROP", "0/5000148\n"])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises(rules.Refused, match="expected such as 0/5000148"):
+        rules.lsn(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("2026-11-25 14:03:59", 14), ("2026-11-25T14:03:59Z", 14), ("2026-11-25 14:03:59+01:00", 13), ("2026-11-25 14:03:59.5", 14)],
+)
+def test_a_time_without_a_zone_is_utc(text: str, wanted: int) -> None:
+    assert rules.moment(text).hour == wanted
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "25.11.2026", "2026-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(rules.Refused, match="expected such as"):
+        rules.moment(text)
+
+
+# --- which backup ---
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        (Target("latest"), "incremental"),
+        (Target("lsn", "0/5000000"), "full"),
+        (Target("lsn", "1/0"), "incremental"),
+        (Target("time", "2026-11-25 12:59:59"), "full"),
+        (Target("time", "2026-11-25 13:00:00"), "incremental"),
+    ],
+)
+def test_the_newest_backup_before_the_target_is_used_and_no_torn_one(target: Any, label: str) -> None:
+    assert rules.pick_backup(STANZA, target)["label"] == label
+
+
+def test_a_set_begins_with_the_backup_before_its_position() -> None:
+    assert rules.pick_backup(STANZA, Target("set", "bbbb"), MANIFEST)["label"] == "full"
+
+
+@pytest.mark.parametrize("target", [Target("lsn", "0/4FFFFFF"), Target("time", "2026-11-25 11:59:59")])
+def test_what_is_older_than_the_oldest_backup_is_refused(target: Any) -> None:
+    with pytest.raises(rules.Refused, match="the oldest one reaches back to 2026-11-25T12:00:00Z"):
+        rules.pick_backup(STANZA, target)
+
+
+def test_a_set_of_another_cluster_is_refused() -> None:
+    with pytest.raises(rules.Refused, match="one of the cluster 99, and the repository is that of 7400000000000000001"):
+        rules.pick_backup(STANZA, Target("set", "bbbb"), {**MANIFEST, "system_identifier": "99"})
+
+
+def test_a_repository_without_a_backup_is_refused() -> None:
+    with pytest.raises(rules.Refused, match=r"no backup of the cluster berth \(no valid backups\)"):
+        rules.stanza_of([{"name": "berth", "backup": [], "status": {"message": "no valid backups"}}], "berth")
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        (Target("latest"), "c"),
+        (Target("set", "aaaaaaaa"), "a"),
+        (Target("time", "2026-11-25 12:15:00"), "ab"),
+        (Target("time", "2026-11-25 11:00:00"), "a"),
+        (Target("time", "2026-11-25 14:00:00"), "c"),
+        (Target("lsn", "0/7000000"), "bc"),
+    ],
+)
+def test_between_two_sets_the_files_of_both_are_restored(target: Any, names: str) -> None:
+    assert "".join(one["id"][0] for one in rules.pick_snapshots(SNAPSHOTS, target)) == names
+
+
+@pytest.mark.parametrize("value", ["dddddddd", "a", "", "aaaaaaab"])
+def test_a_set_that_is_not_there_is_refused_with_those_that_are(value: str) -> None:
+    with pytest.raises(rules.Refused, match=r"bbbbbbbb \(2026-11-25T12:30:00Z\)"):
+        rules.pick_snapshots(SNAPSHOTS, Target("set", value))
+
+
+@given(st.randoms())
+def test_by_chance_a_drill_goes_back_to_what_is_between_the_oldest_and_the_newest(random: Any) -> None:
+    target = rules.older(SNAPSHOTS, [backup("full", -60, "0/1")], random)
+    assert rules.older(SNAPSHOTS[:1], [], random) is None
+    # What the database cannot go back to is no target.
+    assert rules.older(SNAPSHOTS, [backup("full", 40, "0/1")], random) is None
+    if target.kind == "set":
+        assert target.value[:8] in ("aaaaaaaa", "bbbbbbbb")
+    else:
+        assert NOON <= rules.moment(target.value) <= NOON + timedelta(minutes=61)
+
+
+def test_a_set_ends_before_its_position_on_its_own_timeline() -> None:
+    arguments = rules.restore_arguments(Target("set", "bbbb"), MANIFEST, "full", ["main"])
+    assert {"--set=full", "--db-include=main", "--type=lsn", "--target=0/7000148", "--target-exclusive", "--target-timeline=3"} <= set(
+        arguments
+    )
+    assert "--archive-mode=off" in arguments
+
+
+def test_a_time_is_handed_on_in_utc() -> None:
+    arguments = rules.restore_arguments(Target("time", "2026-11-25 14:03:59+01:00"), None, "full", [])
+    assert "--target=2026-11-25 13:03:59.000000+00" in arguments and "--archive-mode=off" in arguments
+    assert not any(argument.startswith("--db-include") for argument in arguments)
+
+
+# --- room, time ---
+
+
+def test_what_serves_keeps_its_room() -> None:
+    assert rules.room_problem(10, 10 + rules.RESERVE, "/srv") == ""
+    assert "a copy needs 2.0 GB below /srv" in rules.room_problem(2 << 30, 2 << 30, "/srv")
+
+
+def test_minutes_are_estimated_from_the_latest_drill() -> None:
+    old = {"kind": "restore", "date": "2026-11-01T00:00:00Z", "bytes": 1, "restore_s": 9999, "copy_s": 9999}
+    new = {"kind": "restore", "date": "2026-11-20T00:00:00Z", "bytes": 1 << 30, "restore_s": 90.0, "copy_s": 60.0}
+    assert rules.estimate(rules.needed(2 << 30, 0), [new, old, {"kind": "failover"}]) == 2.5
+    assert rules.estimate(1 << 30, []) is None
+    assert rules.estimate(1 << 30, [{"kind": "restore", "date": "2026-11-20T00:00:00Z", "bytes": 0, "restore_s": 3.0}]) is None
+
+
+def test_recovery_gets_the_source_s_limits() -> None:
+    control = "max_connections setting:              150\nmax_prepared_xacts setting:           7\nmax_locks_per_xact setting:  64\n"
+    settings = rules.server_settings(control)
+    assert {
+        "max_connections=150",
+        "max_prepared_transactions=7",
+        "max_locks_per_transaction=64",
+        "archive_mode=off",
+        "listen_addresses=",
+    } <= set(settings)
+
+
+# --- nothing may get out ---
+
+COLUMNS = {
+    "ir_mail_server": {
+        "active": "boolean",
+        "smtp_pass": "character varying",
+        "smtp_user": "character varying",
+        "smtp_ssl_private_key": "bytea",
+    },
+    "payment_provider": {
+        "state": "character varying",
+        "stripe_secret_key": "character varying",
+        "token_inline_form_view_id": "integer",
+        "code": "text",
+    },
+    "ir_config_parameter": {"key": "character varying", "value": "text"},
+    "ir_act_server": {"webhook_url": "character varying"},
+    "base_automation": {"webhook_uuid": "character varying"},
+    "res_users_apikeys": {"id": "integer"},
+    "res_partner": {"id": "integer", "name": "character varying", "phone": "character varying"},
+}
+
+
+def test_keys_of_any_module_are_emptied_and_looked_for() -> None:
+    statements = rules.neutralising(COLUMNS)
+    assert 'UPDATE "payment_provider" SET "stripe_secret_key" = NULL' in statements
+    assert 'UPDATE "ir_mail_server" SET "smtp_pass" = NULL, "smtp_ssl_private_key" = NULL' in statements
+    assert "DELETE FROM res_users_apikeys" in statements
+    checks = rules.leak_checks(COLUMNS)
+    assert any("stripe_secret_key" in words for words in checks) and "webhooks" in checks
+
+
+@given(st.sets(st.sampled_from(sorted(COLUMNS))))
+def test_tables_that_no_module_brought_are_not_asked_for(tables: set[str]) -> None:
+    here = {table: COLUMNS[table] for table in tables}
+    text = " ".join([*rules.neutralising(here), *rules.anonymising(here, "admin")])
+    for table in ("payment_provider", "base_automation", "res_users_apikeys", "mail_message"):
+        assert (table in text) == (table in tables)
+
+
+def test_the_companies_and_the_administrator_stay_who_they_are() -> None:
+    statements = rules.anonymising(COLUMNS, "o'brien")
+    assert any(text.startswith('UPDATE "res_partner"') and "NOT IN (SELECT partner_id FROM res_company)" in text for text in statements)
+    assert any("login <> 'o''brien'" in text for text in statements)
+
+
+@given(st.text(min_size=1, max_size=40), st.binary(min_size=16, max_size=16))
+def test_a_password_is_hashed_as_odoo_does(password: str, salt: bytes) -> None:
+    hashed = rules.password_hash(password, salt)
+    assert _odoo.password_matches(hashed, password) is True
+    assert _odoo.password_matches(hashed, password + "x") is False
+    assert hashlib.sha512(password.encode()).hexdigest() not in hashed
+
+
+# --- what a drill found ---
+
+
+def test_rows_may_differ_by_what_people_did_meanwhile_and_by_no_more() -> None:
+    assert rules.row_problems({"a": 100000}, {"a": 99900}, exact=False) == []
+    assert rules.row_problems({"a": 100000}, {"a": 99000}, exact=False) == ["the table a has 99000 rows, and the set says 100000"]
+    assert rules.row_problems({"a": 5}, {"a": 4}, exact=True) == ["the table a has 4 rows, and the set says 5"]
+    assert rules.row_problems({"a": 0}, {}, exact=False) == ["the table a is gone; it had 0 rows"]
+
+
+def test_files_are_named() -> None:
+    assert rules.file_problems([], []) == []
+    [missing, damaged] = rules.file_problems([f"a{number}" for number in range(12)], ["b"])
+    assert missing.startswith("12 files of attachments are missing: a0, a1") and missing.endswith("and 2 more")
+    assert damaged == "1 files of attachments are damaged: b"
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    given = {
+        "instance": "main",
+        "began": NOON,
+        "steps": {"database: restore": 40.0, "database: replay": 20.0, "database: amcheck": 100.0, "odoo: start": 10.0},
+        "found": {"position": "2026-11-25T11:59:00Z", "database_bytes": 1 << 30, "file_bytes": 1 << 30, "target": "set abc"},
+        "problems": [],
+        "objectives": {"restore_minutes": 2, "rpo_minutes": 5, "lost_writes": 0},
+    }
+    return dict(rules.evidence(**{**given, **changes}))
+
+
+def test_what_only_a_drill_does_is_no_part_of_a_restore() -> None:
+    found = record()
+    assert (found["restore_s"], found["total_s"], found["copy_s"], found["gb_per_minute"], found["rpo_s"]) == (70.0, 170.0, 60.0, 2.0, 60.0)
+    assert found["kept"] and found["kind"] == "restore"
+    assert rules.evidence_name(found) == "restore-20261125T120000Z-main.json"
+    assert found["objectives"] == {"restore_minutes": 2, "rpo_minutes": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objectives": {"restore_minutes": 1}}, "minutes to restore: 1.2, promised at most 1"),
+        ({"objectives": {"rpo_minutes": 0.5}}, "minutes of work lost: 1.0, promised at most 0.5"),
+        ({"problems": ["1 files of attachments are missing: x"]}, "1 files of attachments are missing: x"),
+    ],
+)
+def test_a_broken_promise_is_said(changes: dict[str, Any], words: str) -> None:
+    found = record(**changes)
+    assert not found["kept"] and found["broken"] == [words]
+    assert f"  BROKEN: {words}" in rules.lines(found)
+
+
+def test_a_drill_that_could_not_begin_has_a_record_too() -> None:
+    found = record(steps={}, found={}, problems=["the store does not answer"])
+    assert not found["kept"] and found["rpo_s"] is None and found["bytes"] == 0
+    assert any("work lost: unknown" in line for line in rules.lines(found))
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        ("Fatal: wrong password or no key found", "passphrase"),
+        ("ERROR: [095]: CryptoError", "passphrase"),
+        ("FATAL:  recovery ended before configured recovery target was reached", "choose an earlier time"),
+        ("an unknown thing", ""),
+    ],
+)
+def test_words_of_programs_are_explained(words: str, meaning: str) -> None:
+    assert meaning in rules.cause(words) and bool(meaning) == bool(rules.cause(words))
