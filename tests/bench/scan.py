@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let an auditor's scanners judge a host before and after hardening: `make scan`.
+
+Prints one line a figure, tab-separated: name, wanted, got, unit, `ok` or `short`. Progress and each finding that no waiver covers go to standard
+error. Takes a bare lab VM and leaves it hardened. Ends with 0 when the measuring worked, whatever the figures are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from ansible_collections.berth.odoo.tests.bench.converge import Figure, machine, say, write
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
+from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+SSH_AUDIT = "3.9.0"
+# Debian 13's own package has no rules for Debian 13: every one is "not applicable" there.
+SSG_VERSION = "0.1.82"
+SSG_FILE = f"pool/main/s/scap-security-guide/ssg-debian_{SSG_VERSION}-1_all.deb"
+SSG_SHA256 = "cfde145916f1f37ec96c0fe2a9ea5f44a2db0ee6f0a2dacfcf86534c0977755a"
+DIRECTORY = "/opt/berth-scan"
+PROFILE = "xccdf_org.ssgproject.content_profile_cis_level1_server"
+WAIVERS = Path(__file__).with_name("scan_waivers.yml")
+RULES = "/tmp/berth-scan-arf.xml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What the scanners said.
+
+    Attributes:
+        lynis: hardening index, 0 to 100.
+        warnings: ids of Lynis' warnings.
+        suggestions: ids of its suggestions; that about sshd with the setting that it means.
+        rules: result of each CIS rule that was selected: ``pass``, ``fail``, ``notapplicable`` …
+        ssh: names of the algorithms that ssh-audit fails, and those it warns of.
+    """
+
+    lynis: int
+    warnings: list[str]
+    suggestions: list[str]
+    rules: dict[str, str]
+    ssh: tuple[list[str], list[str]]
+
+    def count(self, result: str) -> int:
+        """How many rules ended so."""
+        return sum(1 for found in self.rules.values() if found == result)
+
+    @property
+    def failed(self) -> list[str]:
+        """Rules that failed, or could not be judged."""
+        return sorted(name for name, result in self.rules.items() if result in {"fail", "error", "unknown"})
+
+    @property
+    def applicable(self) -> int:
+        """Rules that judged something."""
+        return self.count("pass") + len(self.failed)
+
+
+def prepare(host: Host) -> dict[str, str]:
+    """Put the scanners on the host; return their versions."""
+    say("Installing the scanners")
+    packages = "lynis openscap-scanner openscap-common linux-base curl ca-certificates"
+    host.run(f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends {packages}", timeout=300)
+    archive = host.run("apt-get indextargets --format '$(SITE)' | grep -v security | head -n 1").strip()
+    host.run(
+        f"mkdir -p {DIRECTORY} && cd {DIRECTORY} && curl -sSf -o ssg.deb {archive.rstrip('/')}/{SSG_FILE} && "
+        f"echo '{SSG_SHA256}  ssg.deb' | sha256sum --quiet -c - && dpkg-deb -x ssg.deb .",
+        timeout=120,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", name]
+        subprocess.run([*pip, f"ssh-audit=={SSH_AUDIT}"], check=True, stdout=sys.stderr)
+        with subprocess.Popen(["tar", "-C", name, "-c", "."], stdout=subprocess.PIPE) as tar:
+            subprocess.run([*host.ssh, f"sudo -n tar -C {DIRECTORY} -x"], stdin=tar.stdout, check=True)
+    versions = host.run("dpkg-query -W -f '${Package} ${Version}\n' lynis openscap-scanner").split()
+    return {**dict(zip(versions[::2], versions[1::2], strict=True)), "ssg-debian": SSG_VERSION, "ssh-audit": SSH_AUDIT}
+
+
+def suggestion(line: str) -> str:
+    """Name what Lynis suggests, from a line of its report: id, text, detail, remedy."""
+    name, _text, detail = line.split("|")[:3]
+    return f"{name} {detail.split()[0]}" if name == "SSH-7408" else name
+
+
+def scan(host: Host) -> Scan:
+    """Run all scanners."""
+    # Half of the rules are "not applicable" where this file says that the host is a container. Docker makes it anew at each start.
+    host.run("rm -f /.dockerenv")
+    say("Lynis")
+    host.run("lynis audit system --quick --quiet --no-colors >/dev/null 2>&1", timeout=300, check=False)
+    report = [line.partition("=")[::2] for line in host.run("cat /var/log/lynis-report.dat").splitlines()]
+    say("OpenSCAP")
+    ignore = "OSCAP_PROBE_IGNORE_PATHS=/var/lib/docker:/var/lib/containerd"
+    content = f"{DIRECTORY}/usr/share/xml/scap/ssg/content/ssg-debian13-ds.xml"
+    # 2 says that a rule failed.
+    command = f"{ignore} oscap xccdf eval --profile {PROFILE} --results {RULES} {content} >/dev/null 2>&1; case $? in 0|2) echo done;; esac"
+    if host.run(command, timeout=500, check=False).strip() != "done":
+        raise SystemExit(f"oscap did not end as it should. Try on {host.name}: {command}")
+    reader = (
+        "import json,sys,xml.etree.ElementTree as e;n='{http://checklists.nist.gov/xccdf/1.2}';"
+        f"print(json.dumps({{r.get('idref').split('content_rule_')[-1]: r.find(n+'result').text for r in e.parse('{RULES}').iter(n+'rule-result')}}))"
+    )
+    rules = {name: result for name, result in json.loads(host.run(f'python3 -c "{reader}"')).items() if result != "notselected"}
+    say("ssh-audit")
+    audit = json.loads(host.run(f"cd {DIRECTORY} && python3 -m ssh_audit.ssh_audit --skip-rate-test -j 127.0.0.1", check=False))
+    found: dict[str, set[str]] = {"fail": set(), "warn": set()}
+    for kind in ("kex", "key", "enc", "mac"):
+        for algorithm in audit[kind]:
+            for level, names in found.items():
+                if algorithm.get("notes", {}).get(level):
+                    names.add(algorithm["algorithm"])
+    return Scan(
+        int(next(value for key, value in report if key == "hardening_index")),
+        [value.split("|")[0] for key, value in report if key == "warning[]"],
+        sorted({suggestion(value) for key, value in report if key == "suggestion[]"}),
+        rules,
+        (sorted(found["fail"]), sorted(found["warn"])),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Waivers:
+    """What is accepted, by the name of the finding, each with its reason.
+
+    Attributes:
+        accepted: what hardening leaves on purpose, on every host.
+        cannot: what a container's kernel or boot does not allow; on a machine of its own these count.
+        suggestions: what Lynis suggests and is not done.
+    """
+
+    accepted: dict[str, str]
+    cannot: dict[str, str]
+    suggestions: dict[str, str]
+
+    def reason(self, name: str) -> str | None:
+        """Why a finding is left, or nothing."""
+        return self.accepted.get(name) or self.cannot.get(name) or self.suggestions.get(name)
+
+
+def figures(before: Scan, after: Scan, waivers: Waivers, seconds: float, changed: int) -> list[Figure]:
+    """Everything that is promised, and where it began."""
+    unwaived = [name for name in after.failed if not waivers.reason(name)]
+    warnings = [name for name in after.warnings if not waivers.reason(name)]
+    suggestions = [name for name in after.suggestions if not waivers.reason(name)]
+
+    def share(result: Scan, without: int = 0) -> float:
+        return 100 * result.count("pass") / (result.applicable - without)
+
+    cannot = sum(1 for name in after.failed if name in waivers.cannot)
+
+    return [
+        Figure("lynis_index_before", 0, before.lynis, "points", least=True),
+        Figure("lynis_index", 85, after.lynis, "points", least=True),
+        Figure("lynis_warnings_not_waived", 0, len(warnings), "warnings"),
+        Figure("lynis_suggestions_not_waived", 0, len(suggestions), "suggestions"),
+        Figure("cis_level1_before", 0, share(before), "%", least=True),
+        Figure("cis_level1", 95, share(after), "%", least=True),
+        Figure("cis_level1_that_can_apply", 95, share(after, cannot), "%", least=True),
+        Figure("cis_level1_applicable", 340, after.applicable, "rules", least=True),
+        Figure("cis_level1_not_waived", 0, len(unwaived), "rules"),
+        Figure("ssh_audit_fail_before", 99, len(before.ssh[0]), "algorithms"),
+        Figure("ssh_audit_fail", 0, len(after.ssh[0]), "algorithms"),
+        Figure("ssh_audit_warn", 0, len(after.ssh[1]), "algorithms"),
+        Figure("hardening_unchanged", 6, seconds, "s"),
+        Figure("hardening_unchanged_changes", 0, changed, "tasks"),
+    ]
+
+
+def table(rows: list[Figure], before: Scan, after: Scan, waivers: Waivers, versions: dict[str, str]) -> str:
+    """The section of docs/benchmarks.md."""
+    tools = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines = [
+        f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine()}, with `make scan`, on a bare lab VM,",
+        f"a container whose kernel is not its own: {tools}.",
+        "",
+        "| Figure | Wanted | Got | Unit | |",
+        "|---|---:|---:|---|---|",
+        *("| " + " | ".join(row.cells) + " |" for row in rows),
+        "",
+        f"CIS before: {before.count('pass')} pass, {len(before.failed)} fail; after: {after.count('pass')} pass, {len(after.failed)} fail.",
+        "",
+        "| Left | Why |",
+        "|---|---|",
+        *(f"| {name} | {waivers.reason(name) or '**no waiver**'} |" for name in after.failed),
+        *(f"| Lynis {name} | {waivers.reason(name) or '**no waiver**'} |" for name in (*after.warnings, *after.suggestions)),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lab", default="roles", help="a lab with one bare VM (default: roles)")
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
+    options = parser.parse_args()
+    lab = Lab(options.lab, (REPOSITORY / ".cache/lab" / options.lab / "inventory",))
+    if not lab.directory.is_dir():
+        raise SystemExit(
+            f"There is no lab {options.lab} to scan. Type: ansible-playbook molecule/shared/create.yml -e lab_name={options.lab}"
+        )
+    host, play = lab.host, Player(lab, say)
+    waivers = Waivers(**yaml.safe_load(WAIVERS.read_text(encoding="utf-8")))
+    versions = prepare(host)
+    before = scan(host)
+    # Only members of one group may log in, as the benchmark wants it.
+    variables = {"hardening_ssh_groups": [str(host.variables["ansible_user"])]}
+    play("tests/bench/scan_host.yml").expect_success()
+    play("playbooks/harden.yml", variables=variables).expect_success()
+    host.run("while systemctl is-active --quiet berth-aide-init; do sleep 1; done", timeout=500)
+    again = play("playbooks/harden.yml", variables=variables).expect_success()
+    after = scan(host)
+    rows = figures(before, after, waivers, again.seconds, len(again.changed))
+    for row in rows:
+        sys.stdout.write("\t".join(row.cells) + "\n")
+    for name in after.failed:
+        say(f"CIS {name}: {waivers.reason(name) or 'NO WAIVER'}")
+    for name in (*after.warnings, *after.suggestions, *after.ssh[0], *after.ssh[1]):
+        say(f"{name}: {waivers.reason(name) or 'NO WAIVER'}")
+    if options.write:
+        write(table(rows, before, after, waivers, versions), "scan")
+
+
+if __name__ == "__main__":
+    main()
