@@ -16,9 +16,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .run import CommandError, LabError, run
+from .settings import MACHINE
 
 SUITE = "trixie"
 CONTEXT = Path(__file__).resolve().parent.parent / "image"
+MACHINE_CONTEXT = CONTEXT.parent / "machine"
 LABEL = "berth.lab.image"
 # Where Debian keeps the sources of its own packages: the format of today, and the old one.
 APT_SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
@@ -37,7 +39,7 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     """Return image references by flavour, building what is missing.
 
     Args:
-        flavours: "vm", "vm-docker"; "base" always comes with them.
+        flavours: "vm", "vm-docker", "vm-machine"; "base" always comes with them, and "vm-docker" with "vm-machine".
         base_image: registry reference with digest, or "".
         debian_mirror: URL of a Debian archive, or "" for the machine's own.
         cache: directory for build logs.
@@ -53,10 +55,34 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     context = {name: (CONTEXT / name).read_bytes() for name in ("Dockerfile", "lab-init")}
     debian = "berth-lab/debian:" + inputs_hash({"image": base_image.encode(), "mirror": mirror.encode()})
     tag = inputs_hash({"debian": debian.encode(), **context, **{f"site{path}": data for path, data in site.items()}})
-    images = {flavour: f"berth-lab/{flavour}:{tag}" for flavour in ["base", *flavours]}
+    wanted = set(flavours)
+    machine = MACHINE in wanted
+    wanted = wanted - {MACHINE} | {"base"} | ({"vm-docker"} if machine else set())
+    images = {flavour: f"berth-lab/{flavour}:{tag}" for flavour in sorted(wanted)}
+    built = _ensure_containers(images, debian, base_image, mirror, context, site, cache)
+    if machine:
+        files = {file.name: file.read_bytes() for file in sorted(MACHINE_CONTEXT.iterdir())}
+        images[MACHINE] = f"berth-lab/{MACHINE}:" + inputs_hash({"vm-docker": images["vm-docker"].encode(), **files})
+        if not image_exists(images[MACHINE]):
+            cache.mkdir(parents=True, exist_ok=True)
+            _build(MACHINE_CONTEXT, MACHINE, images[MACHINE], images["vm-docker"], cache / f"build-{MACHINE}.log")
+            built.append(MACHINE)
+    return images, built
+
+
+def _ensure_containers(
+    images: Mapping[str, str],
+    debian: str,
+    base_image: str,
+    mirror: str,
+    context: Mapping[str, bytes],
+    site: Mapping[str, bytes],
+    cache: Path,
+) -> list[str]:
+    """Build those of the images that need no kernel and are missing; return their flavours."""
     missing = [flavour for flavour, image in images.items() if not image_exists(image)]
     if not missing:
-        return images, []
+        return []
     cache.mkdir(parents=True, exist_ok=True)
     if not image_exists(debian):
         _make_debian(debian, base_image, mirror, cache)
@@ -72,7 +98,7 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     for flavour in missing:
         _build(staging, flavour, images[flavour], debian, cache / f"build-{flavour}.log")
     shutil.rmtree(staging)
-    return images, missing
+    return missing
 
 
 def inputs_hash(inputs: Mapping[str, bytes]) -> str:
@@ -229,8 +255,8 @@ def _bootstrap(tag: str, mirror: str, log: Path) -> None:
         raise LabError(f"mmdebstrap could not make a Debian image. The end of {log}:\n{_tail(log)}")
 
 
-def _build(context: Path, flavour: str, tag: str, debian: str, log: Path) -> None:
-    argv = ["docker", "build", "--target", flavour, "--build-arg", f"BASE_IMAGE={debian}", "--tag", tag]
+def _build(context: Path, flavour: str, tag: str, base: str, log: Path) -> None:
+    argv = ["docker", "build", "--target", flavour, "--build-arg", f"BASE_IMAGE={base}", "--tag", tag]
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         if os.environ.get(name) or os.environ.get(name.upper()):
             argv += ["--build-arg", f"{name}={os.environ.get(name) or os.environ[name.upper()]}"]

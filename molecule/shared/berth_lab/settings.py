@@ -15,7 +15,8 @@ from typing import Any
 from .run import LabError
 
 NAME_RULE = re.compile(r"[a-z][a-z0-9_-]{0,30}")
-FLAVOURS = ("vm", "vm-docker")
+MACHINE = "vm-machine"  # the flavour that has a kernel of its own
+FLAVOURS = ("vm", "vm-docker", MACHINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Vm:
         groups: inventory groups it belongs to.
         memory_mb: memory limit in MiB; there is no swap beyond it.
         cpus: limit of processor time in cores, None for all cores of the machine.
-        image: "vm" (bare Debian) or "vm-docker" (Docker Engine and Compose installed).
+        image: "vm" (bare Debian), "vm-docker" (Docker Engine and Compose installed) or "vm-machine" (the same under a kernel of its own).
     """
 
     name: str
@@ -149,6 +150,8 @@ def _vm(item: Mapping[str, Any], errors: list[str]) -> Vm:
         errors.append(f"lab_vms, {name}: image is {vm.image!r}; expected one of {', '.join(FLAVOURS)}")
     if not isinstance(vm.memory_mb, int) or vm.memory_mb < 256:
         errors.append(f"lab_vms, {name}: memory_mb is {vm.memory_mb!r}; expected MiB as a number of 256 or more, as in: 6144")
-    if vm.cpus is not None and not (isinstance(vm.cpus, int | float) and vm.cpus > 0):
+    if vm.image == MACHINE and vm.cpus is not None and not (isinstance(vm.cpus, int) and vm.cpus > 0):
+        errors.append(f"lab_vms, {name}: cpus is {vm.cpus!r}; a {MACHINE} has whole cores, as in: 2")
+    elif vm.cpus is not None and not (isinstance(vm.cpus, int | float) and vm.cpus > 0):
         errors.append(f"lab_vms, {name}: cpus is {vm.cpus!r}; expected cores as a number above 0, as in: 1.5")
     return vm

@@ -9,6 +9,7 @@ import concurrent.futures
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import time
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from .run import CommandError, LabError, run
-from .settings import Settings, Vm
+from .settings import MACHINE, Settings, Vm
 
 LABEL = "berth.lab"  # the lab's name, on everything that it is made of
 OWNER = "berth.lab.project"  # the checkout that made it
 BOOT_TIMEOUT = 120  # seconds until systemd and sshd must be ready
+MACHINE_BOOT_TIMEOUT = 900  # the same for a machine whose processor is emulated
+EMULATOR_MEMORY_MB = 512  # what QEMU needs beside the memory of its machine
 
 
 def network_name(lab: str, project: Path) -> str:
@@ -64,8 +67,12 @@ def create_argv(vm: Vm, address: str, image: str, settings: Settings, capabiliti
     for key, value in labels(settings.name, settings.project).items():
         argv += ["--label", f"{key}={value}"]
     argv += ["--network", network_name(settings.name, settings.project), "--ip", address]
-    argv += ["--memory", f"{vm.memory_mb}m", "--memory-swap", f"{vm.memory_mb}m"]
-    if vm.cpus is not None:
+    memory_mb = vm.memory_mb
+    if vm.image == MACHINE:
+        argv += ["--env", f"LAB_MEMORY_MB={vm.memory_mb}", "--env", f"LAB_CPUS={vm.cpus or os.cpu_count() or 1}"]
+        memory_mb += EMULATOR_MEMORY_MB
+    argv += ["--memory", f"{memory_mb}m", "--memory-swap", f"{memory_mb}m"]
+    if vm.cpus is not None and vm.image != MACHINE:
         argv += ["--cpus", str(vm.cpus)]
     argv += [flag for name in capabilities for flag in ("--cap-add", name)]
     argv += [flag for option in ("seccomp", "apparmor", "systempaths") for flag in ("--security-opt", f"{option}=unconfined")]
@@ -151,24 +158,28 @@ def wait(settings: Settings, addresses: Mapping[str, str], ssh: Sequence[str]) -
     Raises:
         LabError: a VM is not ready in time, with the end of its journal.
     """
-    deadline = time.monotonic() + BOOT_TIMEOUT
+    machines = {vm.name for vm in settings.vms if vm.image == MACHINE}
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        ready = [pool.submit(_wait_one, settings, name, address, ssh, deadline) for name, address in addresses.items()]
+        ready = [pool.submit(_wait_one, settings, name, address, ssh, name in machines) for name, address in addresses.items()]
         errors = [str(error) for error in (future.exception() for future in ready) if error is not None]
     if errors:
         raise LabError("\n".join(errors))
 
 
-def _wait_one(settings: Settings, name: str, address: str, ssh: Sequence[str], deadline: float) -> None:
+def _wait_one(settings: Settings, name: str, address: str, ssh: Sequence[str], machine: bool) -> None:
     container = container_name(settings.name, name, settings.project)
+    timeout = MACHINE_BOOT_TIMEOUT if machine else BOOT_TIMEOUT
+    deadline = time.monotonic() + timeout
+    # Around a machine there is a container too, but what it runs is QEMU.
+    inside = [*ssh, address] if machine else ["docker", "exec", container]
 
     def booted() -> str:
         # Fails while PID 1 is not systemd yet or its bus is closed, and for "degraded"; the answer is in the output.
         try:
-            run(["docker", "exec", container, "systemctl", "is-system-running", "--wait"], timeout=BOOT_TIMEOUT)
+            run([*inside, "systemctl", "is-system-running", "--wait"], timeout=timeout)
         except CommandError as error:
             if error.output.splitlines()[:1] == ["degraded"]:
-                failed = run(["docker", "exec", container, "systemctl", "--failed", "--plain", "--no-legend"])
+                failed = run([*inside, "systemctl", "--failed", "--plain", "--no-legend"])
                 raise LabError(f"{name}: units failed at boot:\n{failed}{_journal(container)}") from error
             return error.output or "no answer from systemd"
         return ""
@@ -195,7 +206,9 @@ def _journal(container: str) -> str:
     try:
         return "The end of its journal:\n" + run(["docker", "exec", container, "journalctl", "--no-pager", "--lines", "30"])
     except CommandError:
-        return "It has no journal. What its first process said:\n" + run(["docker", "logs", "--tail", "30", container])
+        return "No journal can be reached. What its first process or its console said:\n" + run(
+            ["docker", "logs", "--tail", "30", container]
+        )
 
 
 def destroy(lab: str, project: Path, directory: Path) -> bool:

@@ -1,0 +1,23 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures for a lab of one database host with a kernel of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab under test, BERTH_LAB or `vm`, with its host in the group database."""
+    from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Lab
+
+    name = os.environ.get("BERTH_LAB", "vm")
+    return Lab(name, (REPOSITORY / "tests/database/inventory/one.yml", REPOSITORY / ".cache/lab" / name / "inventory"))
