@@ -44,9 +44,11 @@ lock: setup ## Renew requirements.txt from requirements.in
 	@tools/lock
 
 ##@ Prove it
-.PHONY: test sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation
+.PHONY: test test-vm sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation bench-restore scan
 test: bootstrap setup ## Everything: lint, unit, sanity, build, lab, every Molecule scenario; within an hour on 2 cores
 	@python tests/run.py
+test-vm: bootstrap setup ## A lab VM with a kernel of its own, in QEMU: booted and rebooted; not part of test
+	@python tests/run.py vm
 sanity: setup ## ansible-test sanity
 	@python tests/run.py sanity
 build: setup ## Build the archive for ansible-galaxy, berth-odoo-<version>.tar.gz
@@ -64,6 +66,10 @@ bench-failover: setup ## Break the database of the lab ha in eleven ways, three 
 	@python tests/bench/failover.py $(BENCH)
 bench-isolation: setup ## Measure clerks beside a batch, on the demo and on stock Odoo; about 6 minutes; BENCH=--help lists more
 	@python tests/bench/isolation.py $(BENCH)
+bench-restore: setup ## Back up, restore, dump and drill on the lab backup, which has to be there; BENCH=--help lists more
+	@python tests/bench/restore.py $(BENCH)
+scan: setup ## Lynis, OpenSCAP (CIS level 1) and ssh-audit on the VM of a bare lab, before and after hardening; BENCH=--help lists more
+	@python tests/bench/scan.py $(BENCH)
 
 ##@ Tidy up
 .PHONY: clean

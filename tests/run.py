@@ -31,11 +31,18 @@ BIN = Path(sys.prefix, "bin")
 LOGS = ROOT / ".cache/test"
 TAIL = 40  # last lines of a failed step's log that the summary repeats
 
-# In the order they run: what everything else stands on first.
-SCENARIOS = ("default", "compose_project", "roles", "tenants", "apps", "ha", "database")
+# What everything else stands on, because it builds the images that all use. Beside it run the stages without an engine or a lab.
+FIRST = "default"
+WITHOUT_LAB = ("lint", "unit", "sanity", "build")
 
-# Stages without an engine or a lab, whose steps share the machine's cores.
-SIDE_BY_SIDE = ("lint", "unit")
+# It measures something that must not be disturbed.
+ALONE = ("tenants",)
+
+# Then these, two at a time, because a scenario waits for most of its time. The longest first, so that both ends come at the same time.
+IN_PAIRS = ("ha", "backup", "database", "roles", "apps", "compose_project")
+
+# Stages that run only when named: an emulated processor takes minutes for what others take seconds for.
+ON_REQUEST = ("vm",)
 
 INTERRUPTED = "interrupted"
 
@@ -133,26 +140,31 @@ def lab() -> list[Step]:
 
 def molecule() -> list[Step]:
     """Playbooks and roles on lab VMs."""
-    # --destroy=never: a VM that failed is searched for the cause before it goes.
-    return [
-        Step(name, ("molecule", "test", "--scenario-name", name, "--destroy=never"), timeout=2400, lab=name)
-        for name in SCENARIOS
-        if (ROOT / "molecule" / name / "molecule.yml").is_file()
-    ]
+    return [scenario(name) for name in (FIRST, *ALONE, *IN_PAIRS)]
 
 
-STAGES = {function.__name__: function for function in (lint, unit, sanity, build, lab, molecule)}
+def vm() -> list[Step]:
+    """A lab VM with a kernel of its own."""
+    return [scenario("vm")]
+
+
+def scenario(name: str) -> Step:
+    """One Molecule scenario. Nothing is destroyed at its end: a VM that failed is searched for the cause before it goes."""
+    return Step(name, ("molecule", "test", "--scenario-name", name, "--destroy=never"), timeout=2400, lab=name)
+
+
+STAGES = {function.__name__: function for function in (lint, unit, sanity, build, lab, molecule, vm)}
 
 
 def choose(wanted: list[str]) -> list[tuple[str, Step]]:
-    """Steps for arguments such as ``lint`` or ``molecule:default``; all of them without arguments.
+    """Steps for arguments such as ``lint`` or ``molecule:default``; without arguments all of them, except those of ON_REQUEST.
 
     Raises:
         SystemExit: an argument names nothing.
     """
     steps = [(stage, step) for stage, function in STAGES.items() for step in function()]
     if not wanted:
-        return steps
+        return [(stage, step) for stage, step in steps if stage not in ON_REQUEST]
     chosen = [(stage, step) for stage, step in steps if {stage, f"{stage}:{step.name}"} & set(wanted)]
     unknown = [name for name in wanted if not any(name in (stage, f"{stage}:{step.name}") for stage, step in steps)]
     if unknown:
@@ -175,19 +187,21 @@ class Runner:
         Args:
             stage: its stage.
             step: what to run.
-            beside_others: print its output when it has ended, in one piece, and not line by line.
+            beside_others: do not print its output line by line: when it has ended, in one piece, or, because a lab takes minutes, with
+                the step's name before each line.
         """
         began = time.monotonic()
         self._say(f"=== {now()} {stage}:{step.name}")
         problem = INTERRUPTED
+        whole = beside_others and not step.lab
         try:
             problem = self._remove_lab(stage, step.lab) if step.lab else ""
-            problem = problem or self._execute(stage, step, echo=not beside_others)
+            problem = problem or self._execute(stage, step, echo=not whole, before=f"{step.name}: " if beside_others else "")
         finally:
             if step.lab:
                 problem = self._leave_lab(stage, step.lab, problem)
         result = Result(stage, step, time.monotonic() - began, problem)
-        output = log_file(stage, step).read_text(encoding="utf-8") if beside_others else ""
+        output = log_file(stage, step).read_text(encoding="utf-8") if whole else ""
         self._say(f"{output}=== {now()} {stage}:{step.name} {problem or 'ok'} after {result.seconds:.1f} s")
         return result
 
@@ -209,8 +223,8 @@ class Runner:
         left = self._execute(stage, Step(f"{lab}-destroy", argv, timeout=180, cwd=ROOT / "molecule/shared"), echo=True)
         return f"its lab was not removed: {left}" if left else ""
 
-    def _execute(self, stage: str, step: Step, *, echo: bool) -> str:
-        """Run one command, its output into its log; return what went wrong, "" when nothing did."""
+    def _execute(self, stage: str, step: Step, *, echo: bool, before: str = "") -> str:
+        """Run one command, its output into its log, and each line on the terminal after `before`; return what went wrong, "" when nothing did."""
         environment = os.environ | {
             "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(ROOT / ".cache/collections"),
@@ -245,7 +259,7 @@ class Runner:
                 for line in process.stdout:
                     file.write(line)
                     if echo:
-                        self._say(line.rstrip("\n"))
+                        self._say(before + line.rstrip("\n"))
             code = process.wait()
         finally:
             watchdog.cancel()
@@ -306,23 +320,32 @@ def raise_exit(number: int, _: object) -> None:
 
 
 def run_all(chosen: list[tuple[str, Step]]) -> list[Result]:
-    """Run steps in their order: those of the quick stages side by side, the others one after the other."""
+    """Run steps two at a time where they bear it: first the longest one and those that need no lab, scenarios in pairs at the end."""
     runner = Runner()
     results: list[Result] = []
-    quick = [(stage, step) for stage, step in chosen if stage in SIDE_BY_SIDE]
+    begin = [entry for entry in chosen if entry[1].lab == FIRST] + [entry for entry in chosen if entry[0] in WITHOUT_LAB]
+    paired = [entry for entry in chosen if entry[1].lab in IN_PAIRS]
     try:
-        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-            running = [pool.submit(runner.run, stage, step, beside_others=True) for stage, step in quick]
-            try:
-                results += [future.result() for future in running]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                runner.stop()
-                raise
-        results += [runner.run(stage, step, beside_others=False) for stage, step in chosen if stage not in SIDE_BY_SIDE]
+        results += side_by_side(runner, begin)
+        for stage, step in chosen:
+            if (stage, step) not in (*begin, *paired):
+                results.append(runner.run(stage, step, beside_others=False))
+        results += side_by_side(runner, paired)
     finally:
         runner.stop()
     return results
+
+
+def side_by_side(runner: Runner, entries: list[tuple[str, Step]]) -> list[Result]:
+    """Begin steps in their order, two at a time."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        running = [pool.submit(runner.run, stage, step, beside_others=len(entries) > 1) for stage, step in entries]
+        try:
+            return [future.result() for future in running]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            runner.stop()
+            raise
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the roles' README.md and docs/variables.md from what the roles say about themselves, and hold the roles to it.
+"""Write the roles' README.md and docs/variables.md from what the roles say about themselves, and hold the roles to it; and what the firewall opens
+in each example inventory, docs/network.md.
 
     python tools/docs.py            write what is out of date
     python tools/docs.py --check    write nothing; name what is out of date
@@ -225,6 +226,39 @@ def overview(roles: Iterable[Role], page: str) -> str:
     return re.sub(r"(?s)(<!-- roles -->\n).*(<!-- /roles -->)", lambda marks: marks[1] + "".join(rows) + marks[2], page)
 
 
+def network(page: str, inventories: Path) -> str:
+    """docs/network.md with the tables of what is open between their marks renewed.
+
+    Args:
+        page: the page as it is. A mark names the inventory of its table: <!-- open ha -->.
+        inventories: directory of the inventories.
+    """
+    return re.sub(
+        r"(?s)(<!-- open (\w+) -->\n).*?(<!-- /open -->)",
+        lambda marks: f"{marks[1]}{_open_ports(inventories / marks[2])}\n{marks[3]}",
+        page,
+    )
+
+
+def _open_ports(inventory: Path) -> str:
+    """Markdown table of what is open on the hosts of an inventory."""
+    # What the playbook hands to the role. Only this table needs the collection where Python finds it.
+    from ansible_collections.berth.odoo.plugins.filter.topology import topology
+    from ansible_collections.berth.odoo.plugins.module_utils import _firewall
+
+    everything = yaml.safe_load((inventory / "hosts.yml").read_text(encoding="utf-8"))["all"]
+    common = yaml.safe_load((inventory / "group_vars/all/main.yml").read_text(encoding="utf-8"))
+    hostvars = {host: {**common, **variables} for host, variables in everything["hosts"].items()}
+    groups = {group: list(content["hosts"]) for group, content in everything["children"].items()}
+    placeholder = "192.0.2.22"
+    names = {variables["host_address"]: host for host, variables in everything["hosts"].items() if "host_address" in variables}
+    openings = {
+        host: _firewall.openings(variables["firewall_openings"], [], [placeholder])
+        for host, variables in topology(groups, hostvars).items()
+    }
+    return _firewall.table(openings, {**names, placeholder: "`firewall_management_networks`"})
+
+
 def table(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """Markdown table of options, nested ones after the one that holds them.
 
@@ -295,6 +329,8 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     wanted = {root / "roles" / role.name / "README.md": readme(role) for role in complete}
     wanted[root / "docs/variables.md"] = reference(complete)
     wanted[root / "README.md"] = overview(complete, (root / "README.md").read_text(encoding="utf-8"))
+    if (page := root / "docs/network.md").exists():
+        wanted[page] = network(page.read_text(encoding="utf-8"), root / "inventories")
     for file, text in wanted.items():
         if file.exists() and file.read_text(encoding="utf-8") == text:
             continue

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.berth.odoo.plugins.module_utils import _status
+from ansible_collections.berth.odoo.plugins.module_utils import _ledger, _status
 
 display = Display()
 
@@ -38,6 +40,19 @@ def read_certificate(served: dict[str, Any], now: datetime) -> dict[str, Any]:
         "not_after": until.strftime("%Y-%m-%d"),
         "issuer": str(issuer[0].value) if issuer else certificate.issuer.rfc4514_string(),
     }
+
+
+def judge_ledger(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return what is wrong with this controller's ledger, alone and beside those of the hosts."""
+    path = Path(os.environ.get("BERTH_LEDGER") or _ledger.CONTROLLER_PATH).expanduser()
+    try:
+        lines = _ledger.read(path)
+    except OSError as error:
+        return [f"the ledger {path} on this controller cannot be read: {error}"]
+    return [
+        *(f"{path} on this controller: {reason}" for reason in _ledger.broken(lines)),
+        *_ledger.disagreements(lines, str(path), socket.gethostname(), runs),
+    ]
 
 
 class ActionModule(ActionBase):
@@ -66,7 +81,10 @@ class ActionModule(ActionBase):
                 hosts[host] = {"unreachable": f"could not be read: {answer.get('msg')}"}
                 continue
             hosts[host] = {
-                **{key: answer.get(key) for key in ("services", "postgresql", "disks", "docker_error", "drained")},
+                **{
+                    key: answer.get(key)
+                    for key in ("services", "postgresql", "disks", "docker_error", "drained", "floating", "drills", "backups", "ledger")
+                },
                 **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
             known = arguments["instances"].get(host)
@@ -74,7 +92,9 @@ class ActionModule(ActionBase):
                 _status.with_instances(hosts[host]["services"] or [], known) if known else hosts[host]["services"] or []
             )
         inventory = (task_vars or {})["groups"]["all"]
-        found = _status.problems(hosts, inventory)
+        runs = {host: (info.get("ledger") or {}).get("latest", []) for host, info in hosts.items() if "unreachable" not in info}
+        controller = judge_ledger(runs)
+        found = _status.problems(hosts, inventory, controller)
         if arguments["json_file"]:
             try:
                 Path(arguments["json_file"]).write_text(
@@ -82,7 +102,7 @@ class ActionModule(ActionBase):
                 )
             except OSError as error:
                 raise AnsibleActionFail(f"json_file {arguments['json_file']}: {error}") from error
-        display.display("\n" + _status.screen(hosts, inventory) + "\n")
+        display.display("\n" + _status.screen(hosts, inventory, controller) + "\n")
         return {
             "changed": False,
             "failed": bool(found),

@@ -9,9 +9,10 @@ import time
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.berth.odoo.plugins.module_utils._validate import peers_of, published_ports
+from ansible_collections.berth.odoo.plugins.module_utils._validate import is_address, peers_of, published_ports
 
 EDGE_PORTS = {"traefik_http_port": 80, "traefik_https_port": 443}
 
@@ -42,12 +43,17 @@ class ActionModule(ActionBase):
                 own = str(variable(host, name) or port)
                 wanted.append(int(own) if own.isdigit() else port)
             arguments["ports"] = wanted
+            floating, own = (str(variable(host, name) or "") for name in ("keepalived_address", "host_address"))
+            own = own or str(variable(host, "ansible_host") or host)
+            if is_address(floating) and is_address(own):  # `preflight` reports one that is none
+                arguments.update(floating_address=floating, own_address=own)
         arguments["ports"] = [*arguments.get("ports", []), *published_ports(host, tiers, variable(host, "odoo_instances"))]
         for name in ("etcd_data_dir", "postgresql_data_dir"):
             own_data = variable(host, name)
             if isinstance(own_data, str) and own_data:
                 arguments[name] = own_data
-        arguments["peers"] = [*arguments.get("peers", []), *peers_of(host, tiers, variable)]
+        if boolean(arguments.get("check_peers", True)):
+            arguments["peers"] = [*arguments.get("peers", []), *peers_of(host, tiers, variable)]
 
         start = time.time()
         result = self._execute_module("berth.odoo.preflight_info", module_args=arguments, task_vars=task_vars)

@@ -38,8 +38,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    By host, variables of the roles C(images), C(etcd), C(postgresql), C(haproxy), C(redis), C(odoo) and C(drill), and C(traefik_apps) for the
-    filter P(berth.odoo.wire#filter).
+    By host, variables of the roles C(images), C(etcd), C(postgresql), C(haproxy), C(redis), C(odoo), C(firewall) and C(drill), and C(traefik_apps)
+    for the filter P(berth.odoo.wire#filter).
   type: dict
 """
 
@@ -49,6 +49,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..module_utils._firewall import HTTP_PORT, HTTPS_PORT, needed
 from ..module_utils._wiring import IMAGES, analyst_networks, variants
 from ..module_utils._wiring import topology as compute
 
@@ -70,8 +71,20 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
             )
         addresses[host] = address
     found = compute(tiers, addresses, readers=readers)
+    ports = {
+        host: (hostvars[host].get("traefik_http_port") or HTTP_PORT, hostvars[host].get("traefik_https_port") or HTTPS_PORT)
+        for host in tiers["edge"]
+    }
+    instances = hostvars[tiers["app"][0]].get("odoo_instances") if tiers["app"] else None
+    floating = any(hostvars[host].get("keepalived_address") for host in tiers["edge"])
+    for host, openings in needed(tiers, addresses, found, instances, ports, floating=floating).items():
+        found[host]["firewall_openings"] = openings
     for host in tiers["app"]:
         found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
+    for host in tiers["app"][:1]:
+        # Where backups are restored to prove them.
+        if hostvars[host].get("backup_repositories") and "postgresql" not in found[host]["images_names"]:
+            found[host]["images_names"].append("postgresql")
     return found
 
 

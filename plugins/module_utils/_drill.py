@@ -17,6 +17,7 @@ FAULTS = {
     "restart_primary_container": PLANNED,
     "rolling_restart": PLANNED,
     "minor_upgrade": PLANNED,
+    "patch": PLANNED,
     "stop_etcd_member": PLANNED,
     "quorum_loss": PLANNED,
     "kill_postgresql": UNPLANNED,

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import json
 import os
 import re
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -251,6 +253,76 @@ def peers(wanted: list[dict[str, Any]], timeout_s: float) -> list[dict[str, Any]
 
 def _connect_state(code: int) -> str:
     return {0: "open", errno.ECONNREFUSED: "refused"}.get(code) or os.strerror(code).lower()
+
+
+def local_addresses(root: Path) -> set[str]:
+    """Return the host's own IPv4 addresses, as the kernel's routing table knows them."""
+    return set(re.findall(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL", read(root / "proc/net/fib_trie")))
+
+
+def interface_to(root: Path, text: str) -> str:
+    """Return the interface that has an IPv4 address in its own network, without a router between; nothing where none has."""
+    wanted = int(ipaddress.IPv4Address(text))
+    found = [(0, "")]
+    for line in read(root / "proc/net/route").splitlines()[1:]:
+        fields = line.split()
+        # Hexadecimal words in host order, which is little endian here.
+        network, router, mask = (int.from_bytes(bytes.fromhex(fields[column]), "little") for column in (1, 2, 7))
+        if mask and not router and wanted & mask == network:
+            found.append((mask, fields[0]))
+    return max(found)[1]
+
+
+EDGE_CHECK = "/etc/keepalived/berth-check"
+"""What the role C(keepalived) puts on an edge."""
+
+DRAINED_EDGE = "/etc/keepalived/drained"
+"""On an edge that shall not have the floating address: since when."""
+
+
+def claimed_by(interface: str, text: str, seconds: float = 0.5) -> str:
+    """Ask on an interface who has an IPv4 address, as one does before one takes it (RFC 5227), and return the hardware's address; nothing where nobody says so.
+
+    Raises:
+        OSError: The interface is not there, or the caller is not root.
+    """
+    arp = 0x0806
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(arp)) as wire:  # type: ignore[attr-defined, unused-ignore]
+        wire.bind((interface, arp))
+        own, wanted = wire.getsockname()[4], socket.inet_aton(text)
+        question = struct.pack("!6s6sHHHBBH6s4s6s4s", b"\xff" * 6, own, arp, 1, 0x0800, 6, 4, 1, own, bytes(4), bytes(6), wanted)
+        wire.send(question)
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            wire.settimeout(left)
+            try:
+                answer = wire.recv(128)
+            except TimeoutError:
+                break
+            if answer[20:22] == b"\x00\x02" and answer[28:32] == wanted:
+                return answer[22:28].hex(":")
+    return ""
+
+
+def floating(root: Path, text: str, own: str, *, ask: bool = False) -> dict[str, Any]:
+    """Return what a floating address is to this host: ``address``, ``held``, ``drained``, since when it shall not have it, ``interface``, on which it would be,
+    ``own_interface``, of its own address, and ``claimed_by``, the hardware of whoever else has it.
+
+    Args:
+        root: Of the file tree.
+        text: The address.
+        own: Address of this host at which the others know it.
+        ask: Ask on the wire.
+    """
+    held, interface = text in local_addresses(root), interface_to(root, text)
+    return {
+        "address": text,
+        "held": held,
+        "drained": read(root / DRAINED_EDGE.lstrip("/")).strip(),
+        "interface": interface,
+        "own_interface": interface_to(root, own),
+        "claimed_by": claimed_by(interface, text) if ask and interface and not held else "",
+    }
 
 
 def instances(base_dir: str) -> list[str]:

@@ -569,6 +569,21 @@ def load_odoo() -> Any:
     return Registry
 
 
+def check_settings() -> None:
+    """Refuse a value of the configuration file that Odoo cannot read: it ends as soon as it starts. Raises Refused."""
+    import importlib
+    import traceback
+
+    try:
+        # It reads the file when it is imported.
+        importlib.import_module("odoo.tools.config")
+    except (ValueError, SystemExit) as error:
+        # Odoo's words have the value, and not the name of the option.
+        frames = [frame.f_locals for frame, _line in traceback.walk_tb(error.__traceback__) if "option_name" in frame.f_locals]
+        which = f"{frames[0]['option_name']} is {frames[0].get('value')!r}" if frames else "a setting is wrong"
+        raise Refused(f"odoo.conf: {which}, and Odoo cannot read that: {error}. Correct it in the instance's extra_settings") from error
+
+
 @contextlib.contextmanager
 def environment(registry: Any) -> Iterator[Any]:
     """Yield an environment of the superuser; commit, then tell the other processes which caches are stale."""
@@ -886,12 +901,13 @@ def answer_available(_request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer_loadable(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse server-wide modules that the image does not have. Without loading Odoo, which takes a second."""
+    """Refuse server-wide modules that the image does not have, and settings with which Odoo would not start."""
     options = read_configuration()
     roots = [*(f"{entry}/odoo/addons" for entry in sys.path), *options.get("addons_path", "").split(",")]
     available = {file.parent.name for root in roots if root for file in Path(root).glob("*/__manifest__.py")}
     if problems := load_problems(request["names"], available):
         raise Refused("\n".join(problems))
+    check_settings()
     return {}
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _authority, _odoo_tables, _sizing, _validate
+from . import _authority, _odoo_tables, _pgbackrest, _sizing, _validate
 from ._compose_certificates import as_text
 from ._traefik import ACME, acme_problems, class_problems
 from ._validate import Problem
@@ -112,6 +112,7 @@ def examine(
     problems.extend(_check_clocks(hosts, rules, notes))
     problems.extend(_check_replica_reads(hosts, tiers))
     problems.extend(_check_acme(hosts, tiers))
+    problems.extend(_check_floating(hosts, tiers))
     problems.extend(_check_apps(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
@@ -129,6 +130,16 @@ def examine(
             result.hosts[name]["postgresql"]["turn"] = _TURNS.get((hosts[name].facts or {}).get("postgresql", ""), 0)
         if sponsor:
             notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
+    for name, part in _keepalived(hosts, tiers).items():
+        if part.get("drained"):
+            notes.append(
+                (
+                    name,
+                    f"drained since {part['drained']}: it does not get the floating address; to undo it: ansible-playbook -i <inventory> "
+                    f"berth.odoo.undrain -e target={name}",
+                )
+            )
+        result.hosts.get(name, {})["keepalived"] = part
     for name, since in _drained(hosts, tiers, notes).items():
         result.hosts.get(name, {})["drained"] = since
     return Report(_validate.merge(problems), _joined([*notes, *result.notes]), result.hosts, _sizing.format_plan(result, machines))
@@ -155,6 +166,112 @@ def _check_acme(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -
                 "a DNS provider, because certificates can be proven by HTTP with one edge only",
                 "traefik_acme: {dns_provider: …}, see docs/tls.md",
             )
+
+
+FLOATING = "keepalived_address"
+
+
+def _edges(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the edges and the floating address that each of them is told."""
+    return {name: hosts[name].variables.get(FLOATING) or "" for name in tiers.get("edge") or [] if name in hosts}
+
+
+def _check_floating(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check the address that edges share: that it can move between them, and that nobody else has it."""
+    told = _edges(hosts, tiers)
+    edges, values = tuple(told), list(dict.fromkeys(map(str, told.values())))
+    if not any(values):
+        return
+    if len(values) > 1:
+        found = ", ".join(f"{value or 'nothing'} on {name}" for name, value in told.items())
+        yield Problem(edges, FLOATING, found, "one value for all edges", f"set {FLOATING} in group_vars/all")
+        return
+    address = values[0]
+    if not _validate.is_address(address):
+        yield Problem(edges, FLOATING, _validate.describe(address), "an IPv4 address without a mask", f"{FLOATING}: 203.0.113.9")
+        return
+    if len(edges) < 2:
+        yield Problem(
+            edges,
+            FLOATING,
+            f"{address} with one edge ({', '.join(edges)})",
+            "two hosts in the group edge, between which it could move",
+            f"add a host to the group edge, or remove {FLOATING}",
+        )
+    owners = [
+        name
+        for name, host in hosts.items()
+        if address in {str(host.variables.get("host_address")), str(host.variables.get("ansible_host"))}
+    ]
+    if owners:
+        yield Problem(edges, FLOATING, f"{address}, which is {', '.join(owners)}'s own", "an address that no host has", "take a free one")
+        return
+    yield from _check_floating_network(hosts, edges, address)
+
+
+def _check_floating_network(hosts: Mapping[str, Host], edges: Sequence[str], address: str) -> Iterator[Problem]:
+    """Check what the edges say of the address: they are in its network, and nobody else has it."""
+    facts = {name: (hosts[name].facts or {}).get("floating") or {} for name in edges}
+    for name, fact in facts.items():
+        if fact and not fact["interface"]:
+            yield Problem(
+                (name,),
+                FLOATING,
+                f"{address}, and no interface of {name} is in its network",
+                "an address of a network that every edge is in, without a router between",
+                f"take a free address of such a network, or give {name} an interface there",
+            )
+        elif fact and not fact["own_interface"]:
+            yield Problem(
+                (name,),
+                "host_address",
+                "an address of no interface's network",
+                "the one at which the other edges see it",
+                f"correct it for {name}",
+            )
+        if where := hosts[name].variables.get("traefik_publish_address"):
+            yield Problem(
+                (name,),
+                "traefik_publish_address",
+                f"{where} with {FLOATING} {address}, which is another",
+                "nothing",
+                "remove traefik_publish_address",
+            )
+    # An edge that does not answer may have it.
+    if all(facts.values()) and not any(fact["held"] for fact in facts.values()):
+        for name, fact in facts.items():
+            if fact["claimed_by"]:
+                yield Problem(
+                    (name,),
+                    FLOATING,
+                    f"{address}, which the machine with the hardware address {fact['claimed_by']} has",
+                    "an address that nobody else has",
+                    "take a free one, or take it from that machine",
+                )
+
+
+def _keepalived(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Return, for each edge of a floating address that answered, what the role C(keepalived) cannot know: interfaces, and its turn among the others.
+
+    Where the address was taken out of the inventory, C(left) says that the role was there.
+    """
+    left = {
+        name: {"left": True}
+        for name, address in _edges(hosts, tiers).items()
+        if not address and (hosts[name].facts or {}).get("keepalived")
+    }
+    edges = [name for name, address in _edges(hosts, tiers).items() if address]
+    facts = {name: (hosts[name].facts or {}).get("floating") for name in edges}
+    return left | {
+        name: {
+            "interface": fact["interface"],
+            "peers_interface": fact["own_interface"],
+            "priority": 200 - edges.index(name),
+            "drained": fact["drained"],
+        }
+        for name, fact in facts.items()
+        if fact
+    }
 
 
 def _check_replica_reads(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -308,6 +425,9 @@ def _check_variables(
             secrets[path] = secret
             yield from _validate.check_secret(name, path, secret, rules.minimum_secret_length)
     yield from _validate.check_distinct(name, secrets)
+    if not {"backup_repositories", "backup_secrets"} & set(host.unrenderable):
+        for mistake in _pgbackrest.mistakes(variables.get("backup_repositories") or [], variables.get("backup_secrets")):
+            yield Problem((name,), *mistake)
     if isinstance(tables := variables.get("odoo_table_parameters"), Mapping):
         yield from _odoo_tables.check_tables(name, tables)
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ._ledger import HOST_PATH as _LEDGER
+
 MIB = 1024 * 1024
 
 ODOO = "odoo-"
@@ -19,6 +21,12 @@ ODOO = "odoo-"
 
 #: A certificate with fewer days left than this is a problem: an operator needs a working week to get a new one.
 CERTIFICATE_WARNING_DAYS = 7
+
+#: Days after which the latest proof of a restore is too old. The timer drills once a week, and makes up for a missed one.
+DRILL_DAYS = 8
+
+#: Days after which the latest backup is too old: a set is made every hour, and a database once a week at least.
+SET_DAYS, BACKUP_DAYS = 2, 8
 
 #: How full a file system may be: from the first on it is shown, from the second on it is a problem. PostgreSQL stops at 100.
 DISK_NOTE_PERCENT, DISK_PROBLEM_PERCENT = 80, 90
@@ -132,14 +140,74 @@ def certificate_problem(certificate: Mapping[str, Any]) -> str | None:
     return None
 
 
-def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> list[str]:
+def drill_problems(drills: Mapping[str, Any]) -> list[str]:
+    """Return what the drills of restores say against the backups: the latest failed, or the latest good one is too old."""
+    found = []
+    for drill in drills.get("found") or []:
+        name = drill["instance"]
+        if not drill["kept"]:
+            found.append(f"the restore drill of {name} on {drill['date']} failed: {'; '.join(drill['broken'])}")
+        elif drills.get("scheduled") and drill["days"] > DRILL_DAYS:
+            found.append(
+                f"the restore of {name} was proven {drill['days']:.0f} days ago: look at systemctl status berth-drill-restore.timer"
+            )
+    return found
+
+
+def drill_notes(drills: Mapping[str, Any]) -> list[str]:
+    """Return one line for each restore that was proven."""
+    return [
+        f"Restore of {drill['instance']}: proven on {drill['date']}, {drill['restore_s'] / 60:.1f} min"
+        + (f", {drill['rpo_s'] / 60:.0f} min of work lost" if drill["rpo_s"] is not None else "")
+        for drill in drills.get("found") or []
+        if drill["kept"]
+    ]
+
+
+def backups(hosts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return of each kind of backup the latest, with its host: whoever led before keeps what it did last."""
+    latest: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
+    for host, info in hosts.items():
+        for one in info.get("backups") or []:
+            key = (one["of"], one["repository"])
+            if key not in latest or one["date"] > latest[key][1]["date"]:
+                latest[key] = (host, one)
+    return [latest[key] for key in sorted(latest)]
+
+
+def backup_problems(one: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the latest backup of a kind: it failed, needs attention, or is too old."""
+    what = f"set of {one['of']}" if one["of"] else f"backup of the database in {one['repository']}"
+    unit = f"berth-set@{one['of']}.timer" if one["of"] else "'berth-postgresql-backup-*.timer'"
+    found = list(one["problems"])
+    if one["days"] is None:
+        found.append(f"there is no {what}")
+    elif one["days"] > (SET_DAYS if one["of"] else BACKUP_DAYS):
+        found.append(f"the latest {what} is {one['days']:.0f} days old: look at systemctl status {unit}")
+    return found
+
+
+def backup_note(one: Mapping[str, Any]) -> str:
+    """Return the line of a backup that is there."""
+    what = f"Set of {one['of']}" if one["of"] else f"Backup of the database in {one['repository']}"
+    return f"{what}: {one['days'] * 24:.1f} hours old"
+
+
+def ledger_note(ledger: Mapping[str, Any]) -> str:
+    """Return the line that says who was the last to change a host."""
+    last = ledger["latest"][-1]
+    return f"{last['time']} {last['user']} with {last['playbook']}, run {ledger['lines']} in the ledger"
+
+
+def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], controller: Sequence[str] = ()) -> list[str]:
     """Return every problem of every host, each as one line that starts with the host's name.
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).
         inventory: every host of the inventory, also those that were not asked.
+        controller: what is wrong with the controller's own ledger.
     """
-    found = []
+    found = [f"{host}: {reason}" for host, one in backups(hosts) for reason in backup_problems(one)]
     for host, info in hosts.items():
         if "unreachable" in info:
             found.append(f"{host}: unreachable: {info['unreachable']}")
@@ -153,6 +221,8 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str])
             if reason:
                 found.append(f"{host}: {service['project']}/{service['service']} {reason}")
         found.extend(f"{host}: {reason}" for reason in unknown_instances(info.get("services", [])))
+        found.extend(f"{host}: {reason}" for reason in drill_problems(info.get("drills") or {}))
+        found.extend(f"{host}: {_LEDGER}: {reason}" for reason in (info.get("ledger") or {}).get("problems", []))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(disk_problem, info.get("disks") or [])))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(certificate_problem, info.get("certificates", []))))
         # They are renewed by every run, in time.
@@ -160,7 +230,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str])
             f"{host}: {reason}; run playbooks/site.yml, which renews it"
             for reason in filter(None, map(certificate_problem, info.get("leaves", [])))
         )
-    return found + cluster_problems(hosts) + strangers(hosts, inventory)
+    return [*found, *floating_problems(hosts), *cluster_problems(hosts), *strangers(hosts, inventory), *controller]
 
 
 def drained(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -172,6 +242,41 @@ def drained(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
         f"Drained: {name} gets no requests from {', '.join(edges)} since {since}; to undo it: ansible-playbook … berth.odoo.undrain -e target={name}"
         for (name, since), edges in found.items()
+    ]
+
+
+def _floating(hosts: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[str], dict[str, str]]:
+    """Return the floating address, the edges that have it, and those that were drained, with since when."""
+    told = {host: info["floating"] for host, info in hosts.items() if info.get("floating")}
+    address = next((one["address"] for one in told.values()), "")
+    return (
+        address,
+        [host for host, one in told.items() if one["held"]],
+        {host: one["drained"] for host, one in told.items() if one["drained"]},
+    )
+
+
+def floating_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with the address that edges share: nobody has it, or more than one."""
+    address, holders, _drained = _floating(hosts)
+    if len(holders) > 1:
+        return [
+            f"{', '.join(holders)}: each has the floating address {address}: they do not hear each other. Run berth.odoo.firewall, which opens VRRP "
+            "(IP protocol 112) between them, and look at journalctl -u keepalived"
+        ]
+    # One that is not seen may have it, and is a problem already.
+    if address and not holders and not any("unreachable" in info for info in hosts.values()):
+        return [f"nobody has the floating address {address}: does Traefik answer on any edge? Look at journalctl -u keepalived"]
+    return []
+
+
+def floating_notes(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return who has the address, and which edges shall not have it."""
+    address, holders, since = _floating(hosts)
+    found = [f"Floating address: {address} is at {', '.join(holders)}"] if holders else []
+    return found + [
+        f"Drained: {host} does not get the floating address since {moment}; to undo it: ansible-playbook … berth.odoo.undrain -e target={host}"
+        for host, moment in since.items()
     ]
 
 
@@ -191,12 +296,13 @@ def _memory(service: Mapping[str, Any]) -> str:
     return f"{used // MIB} of {limit // MIB} MiB ({100 * used // limit} %)"
 
 
-def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> str:
+def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], controller: Sequence[str] = ()) -> str:
     """Draw the one screen of C(playbooks/status.yml).
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).
         inventory: every host of the inventory, also those that were not asked.
+        controller: what is wrong with the controller's own ledger.
     """
     rows: list[Sequence[str]] = [("HOST", "SERVICE", "STATE", "HEALTH", "MEMORY", "VERSION", "IMAGE")]
     notes: list[str] = []
@@ -218,18 +324,22 @@ def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -
             for disk in info.get("disks") or []
             if disk["used_percent"] >= DISK_NOTE_PERCENT
         )
+        notes.extend(drill_notes(info.get("drills") or {}))
+        if info.get("ledger"):
+            notes.append(f"Last change of {host}: {ledger_note(info['ledger'])}")
         for certificate in info.get("certificates", []):
             if not certificate.get("error"):
                 notes.append(
                     f"Certificate of {certificate['server_name']} on {host}: {certificate['days_left']:.0f} days left "
                     f"(until {certificate['not_after']}), issued by {certificate['issuer']}"
                 )
+    notes.extend(backup_note(one) for _host, one in backups(hosts) if one["days"] is not None)
     clusters = [info["postgresql"] for info in hosts.values() if (info.get("postgresql") or {}).get("summary")]
     # Every member says the same of all; one that does not reach etcd knows less.
     for cluster in sorted(clusters, key=lambda one: bool(one["dcs_error"]))[:1]:
         notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
-    notes = [*drained(hosts), *notes]
-    found = problems(hosts, inventory)
+    notes = [*drained(hosts), *floating_notes(hosts), *notes]
+    found = problems(hosts, inventory, controller)
     services = [service for info in hosts.values() for service in info.get("services", []) if not service.get("stopped")]
     up = sum(1 for service in services if service_problem(service) is None)
     verdict = [f"{up} of {len(services)} services are up on {len(hosts)} host(s)."]

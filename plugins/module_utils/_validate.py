@@ -244,6 +244,8 @@ OBJECTIVES = {
     "lost_writes": "int",
     "failed_requests": "int",
     "logouts": "int",
+    "restore_minutes": "float",
+    "rpo_minutes": "float",
 }
 """What can be promised in C(objectives), and the type of the promise."""
 
@@ -675,6 +677,15 @@ TIERS = ("edge", "app", "database", "cache", "witness", "monitoring", "backup_st
 REQUIRED_TIERS = ("edge", "app", "database", "cache")
 
 
+def is_address(text: Any) -> bool:
+    """Whether a value is an IPv4 address."""
+    try:
+        ipaddress.IPv4Address(str(text))
+    except ValueError:
+        return False
+    return True
+
+
 def check_topology(tiers: Any) -> Iterator[Problem]:
     """Check which hosts do what.
 
@@ -989,7 +1000,7 @@ def check_peers(host: str, peers: Iterable[Mapping[str, Any]]) -> Iterator[Probl
                 f"peer {peer['name']}",
                 f"{peer['address']}:{peer['port']} does not answer from {host} ({peer['state']})",
                 "an answer, if only a refusal",
-                f"open TCP {peer['port']} from {host} to {peer['name']} in firewalls and routes",
+                f"open TCP {peer['port']} from {host} to {peer['name']} in firewalls and routes (in ours: ansible-playbook … berth.odoo.firewall)",
             )
 
 

@@ -237,7 +237,8 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
         C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members), C(redis_publish_address), C(odoo_redis),
-        C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps) and C(drill_addresses). Each host has all of them, and uses those of its tiers.
+        C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps), C(edges) and C(drill_addresses).
+        Each host has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
     edge, cache = (list(tiers.get(tier) or []) for tier in ("edge", "cache"))
@@ -267,6 +268,7 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
             # Edges on other hosts come over the network, one on the same host over Docker's.
             "odoo_publish_address": addresses[host] if host in app and set(edge) - {host} else "",
             "traefik_apps": {name: "" if name == host else addresses[name] for name in app},
+            "edges": {name: addresses[name] for name in edge},
             "drill_addresses": dict(addresses),
         }
     return found

@@ -83,7 +83,7 @@ options:
   server_wide_modules:
     description:
       - Modules that Odoo's configuration says to load without being installed, as far as the image must still be asked for them. One that the
-        image lacks is refused; Odoo itself would serve without it.
+        image lacks is refused; Odoo itself would serve without it. A setting that Odoo cannot read is refused as well.
       - Each run starts a container of the service C(maintenance) for the question, because those that run may have the former image.
     type: list
     elements: str

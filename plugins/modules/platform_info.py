@@ -28,6 +28,10 @@ options:
     description: Directory that holds the projects.
     type: path
     default: /opt/berth
+  floating_address:
+    description: IPv4 address that this host shares with others. Empty where it shares none.
+    type: str
+    default: ""
   server_names:
     description: Names to ask a certificate for. Empty where the host serves none.
     type: list
@@ -130,6 +134,36 @@ drained:
   returned: always
   type: dict
   sample: {app2: "2026-11-25T02:00:00Z"}
+floating:
+  description:
+    - What O(floating_address) is to this host, empty without one.
+    - C(address); C(held), whether the host has it; C(drained), since when it shall not.
+  returned: always
+  type: dict
+  sample: {address: 203.0.113.9, held: true, drained: ""}
+drills:
+  description:
+    - C(scheduled), whether a timer of this host restores backups; C(found), of each instance the latest drill of its restore.
+    - An entry has C(instance), C(date), C(days), its age, C(kept), C(broken), C(restore_s) and C(rpo_s).
+  returned: always
+  type: dict
+  sample: {scheduled: true, found: [{instance: main, date: "2026-11-22T05:03:11Z", days: 2.9, kept: true, broken: [], restore_s: 72.5, rpo_s: 1260.0}]}
+backups:
+  description:
+    - What the timers of this host back up, and how the latest went; of the database for each repository, of an instance its set.
+    - An entry has C(of), an instance, or empty for the database; C(repository), empty for a set; C(date), when it was tried; C(days), the age of the latest
+      that is good, or V(null); C(problems), what is wrong.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{of: main, repository: "", date: "2026-11-25T12:39:26Z", days: 0.02, problems: []}]
+ledger:
+  description:
+    - What runs of Ansible have written down on this host, see P(berth.odoo.ledger#callback), V(null) without a ledger.
+    - C(lines), how many; C(problems), where the chain does not hold; C(latest), the last ones.
+  returned: always
+  type: dict
+  sample: {lines: 12, problems: [], latest: []}
 docker_error:
   description: Why the Docker engine could not be asked; empty when it answered.
   returned: always
@@ -142,12 +176,14 @@ import os
 import re
 import socket
 import ssl
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _machine
+from ..module_utils import _ledger, _machine
 from ..module_utils._compose_host import MANIFEST
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._patroni_api import PatroniError, container_hosts, own_api, read_health
@@ -277,6 +313,66 @@ def read_leaves(base_dir: str) -> list[dict[str, str]]:
     return found
 
 
+def read_floating(address: str) -> dict[str, Any]:
+    """Return what a floating address is to this host."""
+    found = _machine.floating(Path("/"), address, address) if address else {}
+    return {key: found[key] for key in ("address", "held", "drained") if found}
+
+
+def read_drills(evidence_dir: str, now: float) -> dict[str, Any]:
+    """Return whether restores are drilled here, and of each instance the latest one."""
+    latest: dict[str, dict[str, Any]] = {}
+    # Their names are their times.
+    for file in sorted(Path(evidence_dir).glob("restore-*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        latest[record["instance"]] = {
+            **{key: record[key] for key in ("instance", "date", "kept", "broken", "restore_s", "rpo_s")},
+            "days": round((now - datetime.fromisoformat(record["date"]).timestamp()) / 86400, 2),
+        }
+    scheduled = Path("/etc/systemd/system/timers.target.wants/berth-drill-restore.timer").exists()
+    return {"scheduled": scheduled, "found": [latest[name] for name in sorted(latest)]}
+
+
+def read_ledger(path: Path) -> dict[str, Any] | None:
+    """Return what is in this host's ledger and where its chain does not hold."""
+    lines = _ledger.read(path)
+    return {"lines": len(lines), "problems": _ledger.broken(lines), "latest": _ledger.latest(lines)} if lines else None
+
+
+def read_backups(directory: str, timers: str, now: float) -> list[dict[str, Any]]:
+    """Return how the latest backups went that timers of this host make.
+
+    Args:
+        directory: where the programs of the roles C(postgresql) and C(backup) keep their results.
+        timers: directory with the timers that are enabled.
+        now: seconds since the epoch.
+    """
+
+    def days(moment: float | None) -> float | None:
+        return round((now - moment) / 86400, 2) if moment else None
+
+    found: list[dict[str, Any]] = []
+    database = Path(directory, "postgresql.json")
+    if database.exists() and any(Path(timers).glob("berth-postgresql-backup-*.timer")):
+        for line in database.read_text(encoding="utf-8").splitlines():
+            one = json.loads(line)
+            problems = [f"{one['type']} backup of the database failed: {one['error']}"] if one["error"] else []
+            found.append(
+                {"of": "", "repository": one["repository"], "date": one["time"], "days": days(one["last_success"]), "problems": problems}
+            )
+    for file in sorted(Path(directory).glob("*/result.json")):
+        instance = file.parent.name
+        if not Path(timers, f"berth-set@{instance}.timer").exists():
+            continue
+        result = json.loads(file.read_text(encoding="utf-8"))
+        good, failed = result.get("good"), result.get("failed")
+        problems = [f"no set of {instance} was made: {failed['why']}"] if failed else []
+        problems += [f"the set of {instance}: {words}" for words in (good or {}).get("problems") or []]
+        last = datetime.fromisoformat(good["time"]).timestamp() if good else None
+        found.append({"of": instance, "repository": "", "date": (failed or good)["finished"], "days": days(last), "problems": problems})
+    return found
+
+
 def served_certificate(address: str, port: int, server_name: str, timeout: float) -> dict[str, str]:
     """Return the certificate that a TLS handshake for a name gets, base64 of DER, or why there is none.
 
@@ -301,6 +397,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "base_dir": {"type": "path", "default": "/opt/berth"},
+            "floating_address": {"type": "str", "default": ""},
             "server_names": {"type": "list", "elements": "str", "default": []},
             "https_address": {"type": "str", "default": "127.0.0.1"},
             "https_port": {"type": "int", "default": 443},
@@ -325,6 +422,10 @@ def main() -> None:
     module.exit_json(
         changed=False,
         drained=drained,
+        floating=read_floating(options["floating_address"]),
+        drills=read_drills("/var/lib/berth/evidence", time.time()),
+        backups=read_backups("/var/lib/berth/backup", "/etc/systemd/system/timers.target.wants", time.time()),
+        ledger=read_ledger(Path(_ledger.HOST_PATH)),
         docker_error=docker_error,
         services=add_missing(services, options["base_dir"]),
         postgresql=cluster,

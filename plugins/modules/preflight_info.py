@@ -81,6 +81,20 @@ options:
       - The action plugin adds to O(ports) and O(peers) what follows from it and from the inventory; the module ignores it.
     type: dict
     default: {}
+  floating_address:
+    description:
+      - IPv4 address that several edges share. Whoever has it is asked for on the wire. Nothing where it is empty.
+      - The action plugin sets it, and O(own_address), on edges.
+    type: str
+    default: ""
+  own_address:
+    description: IPv4 address of this host at which the others know it.
+    type: str
+    default: ""
+  check_peers:
+    description: Whether the action plugin adds to O(peers); the module ignores it.
+    type: bool
+    default: true
 seealso:
   - module: berth.odoo.preflight
 """
@@ -170,6 +184,15 @@ host:
       description: Application hosts that the edge on this host leaves out, and since when.
       type: dict
       sample: {app2: "2026-11-25T02:00:00Z"}
+    floating:
+      description:
+        - What O(floating_address) is to the host, empty without one.
+        - C(held), whether the host has it; C(drained), since when it shall not; C(interface), on whose network the address is, empty where on none;
+          C(own_interface), the same for O(own_address); C(claimed_by), the hardware of whoever else has it.
+      type: dict
+    keepalived:
+      description: Whether the role C(keepalived) was here, and nobody undid it.
+      type: bool
     instances:
       description: Names of the Odoo instances that were put on the host, whether they run or not.
       type: list
@@ -227,12 +250,16 @@ def main() -> None:
             "base_dir": {"type": "path", "default": "/opt/berth"},
             "docker_socket": {"type": "path", "default": "/run/docker.sock"},
             "tier_hosts": {"type": "dict", "default": {}},
+            "check_peers": {"type": "bool", "default": True},
+            "floating_address": {"type": "str", "default": ""},
+            "own_address": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     root = Path("/")
     engine, containers = ask_docker(module.params["docker_socket"])
     system = os.uname()
+    floating = module.params["floating_address"]
     try:
         drained = _machine.drained(module.params["base_dir"])
     except ValueError as error:
@@ -256,6 +283,8 @@ def main() -> None:
             "etcd_healthy": _machine.healthy("etcd", containers),
             "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
             "drained": drained,
+            "floating": _machine.floating(root, floating, module.params["own_address"], ask=True) if floating else {},
+            "keepalived": os.path.exists(_machine.EDGE_CHECK),
             "instances": _machine.instances(PROJECTS),
             "peers": _machine.peers(module.params["peers"], module.params["peer_timeout"]),
             "time": time.time(),

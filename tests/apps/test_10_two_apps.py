@@ -164,7 +164,7 @@ def test_a_host_is_drained_without_a_failed_request(
     for connection in sockets:
         connection.close()
     failed = clerks.failed
-    [waited] = [task.seconds for task in run.tasks if task.task == "Wait until it has answered what it was asked"]
+    [waited] = [task.seconds for task in run.tasks if task.task == "finish | Wait until it has answered what it was asked"]
     closed = re.search(r"(\d+) live connections were closed", run.text)
     say(f"drain: failed requests, wanted 0, got {len(failed)} of {len(clerks.requests)}; requests there afterwards, wanted 0, got {after}")
     say(

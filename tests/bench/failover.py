@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.berth.odoo.tests.bench.converge import Figure, machine, say, write
-from ansible_collections.berth.odoo.tests.support.drill import drill, failover_lab, other_images, wait_until_fit
+from ansible_collections.berth.odoo.tests.support.drill import drill, failover_lab, wait_until_fit, with_other_images
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY
 from ansible_collections.berth.odoo.tests.support.playbook import Player
 
@@ -165,10 +165,11 @@ def main() -> None:
     for number in range(options.runs):
         for fault in options.faults:
             wait_until_fit(lab)
+            player = play
             if fault == "minor_upgrade":
-                other_images(play, f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}")
+                player = with_other_images(play, f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}")
             # Its exit code judges the promises of the tests' inventory; here the figures count.
-            run, record = drill(play, fault, drill_seconds=options.seconds)
+            run, record = drill(player, fault, drill_seconds=options.seconds)
             if record is None:
                 raise SystemExit(f"Run {number + 1} of {fault} came to no evidence:\n{run.tail}")
             outcomes.append(Outcome(fault, record))
@@ -182,8 +183,6 @@ def main() -> None:
         for figure in figures(fault, mine):
             sys.stdout.write("\t".join(figure.cells) + "\n")
         say(f"{fault}: stall {spread(mine, 'stall_s')} s (least / median / most)")
-    if "minor_upgrade" in options.faults:
-        other_images(play, "")
     if options.write:
         write(table(outcomes, f'make bench-failover BENCH="{" ".join(sys.argv[1:])}"'), "bench-failover")
 

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, cluster, drill, leader, other_images, wait_until_fit
+from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, cluster, drill, leader, wait_until_fit, with_other_images
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Lab
@@ -26,37 +25,32 @@ def images(lab: Lab, project: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def other(play: Player) -> Iterator[None]:
-    """Another image for both is ready; afterwards those of before are again."""
-    # Another one than an earlier run of the tests left on a lab that stays.
-    other_images(play, f"test-{time.time():.0f}")
-    yield
-    other_images(play, "")
+def upgrade(play: Player) -> Player:
+    """Runs playbooks for which another image of both is ready: another one than an earlier run of the tests left on a lab that stays."""
+    return with_other_images(play, f"test-{time.time():.0f}")
 
 
-@pytest.mark.usefixtures("other")
-def test_it_is_refused_while_nobody_could_take_over(lab: Lab, play: Player) -> None:
+def test_it_is_refused_while_nobody_could_take_over(lab: Lab, upgrade: Player) -> None:
     wait_until_fit(lab)
     before = images(lab, "postgresql"), images(lab, "etcd")
     lab.hosts["db1"].run("docker exec postgresql-postgresql-1 patronictl pause --wait")
     try:
-        run = play(PLAYBOOK)
+        run = upgrade(PLAYBOOK)
     finally:
         lab.hosts["db1"].run("docker exec postgresql-postgresql-1 patronictl resume --wait")
     run.expect_refusal("nothing was changed: berth is paused", "patronictl resume --wait berth")
     assert (images(lab, "postgresql"), images(lab, "etcd")) == before
 
 
-@pytest.mark.usefixtures("other")
-def test_users_do_not_notice_the_rest_of_one_that_was_interrupted(lab: Lab, play: Player) -> None:
+def test_users_do_not_notice_the_rest_of_one_that_was_interrupted(lab: Lab, upgrade: Player) -> None:
     before, first = {project: images(lab, project) for project in ("postgresql", "etcd")}, leader(lab)
     [timeline] = {member["TL"] for member in cluster(lab)}
-    play(PLAYBOOK, kill_at="Wait until the member follows and confirms commits again")
+    upgrade(PLAYBOOK, kill_at="Wait until the member follows and confirms commits again")
     half = images(lab, "postgresql")
     assert len([name for name in MEMBERS if half[name] != before["postgresql"][name]]) == 1
     assert half[first] == before["postgresql"][first], "who leads is the last"
     wait_until_fit(lab)
-    run, record = drill(play, "minor_upgrade", drill_warm_up_seconds=2)
+    run, record = drill(upgrade, "minor_upgrade", drill_warm_up_seconds=2)
     run.expect_success()
     assert record
     measured = record["measured"]
@@ -74,6 +68,5 @@ def test_users_do_not_notice_the_rest_of_one_that_was_interrupted(lab: Lab, play
     assert {member["TL"] for member in cluster(lab)} == {timeline + 1}, "one switchover"
 
 
-@pytest.mark.usefixtures("other")
-def test_again_it_changes_nothing(play: Player) -> None:
-    assert play(PLAYBOOK).expect_success().changed == []
+def test_again_it_changes_nothing(upgrade: Player) -> None:
+    assert upgrade(PLAYBOOK).expect_success().changed == []

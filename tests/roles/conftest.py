@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from secrets import token_hex
 
 import pytest
 
@@ -32,5 +33,6 @@ def environment(lab: Lab) -> dict[str, str]:
         "AUTHORITY_CERTIFICATE": str(lab.host.variables["platform_authority"]["certificate"]),
         "AUTHORITY_KEY": str(lab.host.variables["platform_authority"]["key"]),
         "APP_CERTIFICATE": (lab.directory / "server.crt").read_text(encoding="utf-8"),
+        "APP_BACKUP_PASSPHRASE": token_hex(24),
         "APP_CERTIFICATE_KEY": (lab.directory / "server.key").read_text(encoding="utf-8"),
     }

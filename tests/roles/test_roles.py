@@ -72,8 +72,38 @@ def traefik_serves_its_certificate(host: Host) -> None:
     assert "BEGIN CERTIFICATE" in text
 
 
-# What breaks a cluster refuses one member alone; tests/ha runs it.
-ELSEWHERE = {"drill"}
+def a_set_needs_its_repository(host: Host) -> None:
+    """The whole way is tests/backup's."""
+    host.run("systemctl is-active berth-set@app.timer")
+    text = host.run("python3 -B /opt/berth/backup/config/set.py app 2>&1", check=False)
+    assert "no set of app was made: repository nas: there is no directory /mnt/backup" in text
+
+
+def a_restore_needs_a_set(host: Host) -> None:
+    """The whole way is tests/backup's."""
+    host.run("systemctl is-active berth-drill-restore.timer")
+    text = host.run("python3 -B /opt/berth/restore/config/restore.py sets --instance app 2>&1", check=False)
+    assert "there is no repository of files of this instance" in text
+
+
+def offered_by_sshd(host: Host) -> str:
+    """The algorithms that the running sshd offers, as the ssh client prints them."""
+    options = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
+    argv = ["ssh", "-vv", *(part for option in options for part in ("-o", option)), f"nobody@{host.address}"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    offered = done.stderr.partition("peer server KEXINIT proposal")[2].partition("first_kex_follows")[0]
+    assert offered, done.stderr[-2000:]
+    return offered
+
+
+def sshd_offers_what_it_is_told(host: Host) -> None:
+    offered = offered_by_sshd(host)
+    assert "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com" in offered
+    assert "nistp256," not in offered and "hmac-sha1" not in offered
+
+
+# What breaks a cluster refuses one member alone; tests/ha runs it. An address that moves takes two hosts; tests/apps does.
+ELSEWHERE = {"drill", "keepalived"}
 
 # In the order in which a later one can use what an earlier one left. What each leaves running, and the proof that it works.
 ROLES: dict[str, Callable[[Host], None]] = {
@@ -81,6 +111,10 @@ ROLES: dict[str, Callable[[Host], None]] = {
     "preflight": lambda host: None,
     "host": lambda host: None,
     "docker": lambda host: host.run("docker info") and None,
+    # From here on the others are tried behind it.
+    "firewall": lambda host: (
+        host.run("nft list table inet berth | grep 'proto-dst 5432' && systemctl is-active berth-firewall-watch.timer") and None
+    ),
     "images": lambda host: host.run("docker image inspect " + " ".join(images(host).values())) and None,
     "etcd": answers_within_container("etcd/etcd", "etcdctl", "endpoint", "health"),
     "postgresql": postgresql_is_primary,
@@ -89,6 +123,9 @@ ROLES: dict[str, Callable[[Host], None]] = {
     "redis": redis_takes_the_password,
     "odoo": odoo_answers,
     "traefik": traefik_serves_its_certificate,
+    "backup": a_set_needs_its_repository,
+    "restore": a_restore_needs_a_set,
+    "hardening": sshd_offers_what_it_is_told,
 }
 
 
@@ -120,6 +157,8 @@ def test_role_from_its_readme(host: Host, play: Player, registry: None, environm
     variables = {"pgbouncer_upstream_host": "postgresql-primary", "app_domain": str(host.variables["site_domains"][0])}
     if role in TIERS:
         variables |= {f"{tier}_image": reference for tier, reference in images(host).items()}
+    if role == "restore":
+        variables["restore_postgresql_image"] = images(host)["postgresql"]
     example = f"roles/{role}/meta/example.yml"
     play(example, variables=variables, settings=environment).expect_success()
     assert play(example, variables=variables, settings=environment).expect_success().changed == []

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from typing import Any
 
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, wait_for
@@ -63,13 +65,27 @@ def evidence(host: Host) -> dict[str, dict[str, Any]]:
     return {name: json.loads(host.run(f"cat {EVIDENCE}/{name}")) for name in names}
 
 
-def other_images(play: Player, refresh: str) -> None:
-    """Build the images of the database with the packages of now and put them where hosts get them from.
+def with_other_images(play: Player, refresh: str) -> Player:
+    """Build the images of the database with the packages of now; another ``refresh`` gives others with the same content.
 
-    Another ``refresh`` gives others with the same content; an empty one gives those back that every lab begins with.
+    Returns:
+        What runs playbooks that put them on the hosts. All other runs, also those of other labs at the same time, go on with the images
+        that every lab begins with.
     """
+    archives, inventory = play.lab.directory / "images", play.lab.directory / "other-images"
+    if not archives.exists():
+        # The archives are never written to, the manifest is replaced.
+        shutil.copytree(REPOSITORY / ".cache/images", archives, copy_function=os.link)
+    # The lab says it in the group_vars of its inventory, which no variable of a plain inventory file replaces.
+    (inventory / "group_vars").mkdir(parents=True, exist_ok=True)
+    (inventory / "hosts.json").write_text(json.dumps({"all": {}}), encoding="utf-8")
+    (inventory / "group_vars/all.json").write_text(json.dumps({"images_archive_dir": str(archives)}), encoding="utf-8")
+    lab = Lab(play.lab.name, (*play.lab.inventories, inventory))
+    assert lab.hosts[MEMBERS[0]].variables["images_archive_dir"] == str(archives)
+    other = Player(lab, play.say)
     variables = {"images_names": ["postgresql", "etcd"], "images_refresh": refresh, "build_host": "localhost"}
-    play("playbooks/images.yml", variables=variables).expect_success()
+    other("playbooks/images.yml", variables=variables).expect_success()
+    return other
 
 
 def drill(play: Player, fault: str, **variables: Any) -> tuple[Run, dict[str, Any] | None]:

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,35 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _At(urllib.request.HTTPSHandler):
+    """Connects to an address whatever the name, as a client does whose DNS says so."""
+
+    def __init__(self, address: str, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._address, self._trust = address, context
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self.connection, req)
+
+    def connection(self, host: str, **more: Any) -> http.client.HTTPSConnection:
+        connection = http.client.HTTPSConnection(host, context=self._trust, **more)
+        connection._create_connection = lambda where, *rest: socket.create_connection((self._address, where[1]), *rest)  # type: ignore[attr-defined]
+        return connection
+
+
 class Odoo:
     """One client with its own cookies."""
 
-    def __init__(self, url: str, ca: Path) -> None:
-        """``url`` without a path, such as ``https://192.0.2.1``."""
+    def __init__(self, url: str, ca: Path, address: str = "") -> None:
+        """``url`` without a path, such as ``https://192.0.2.1``; ``address`` to go to, where the name does not lead there."""
         self.url = url.rstrip("/")
         self.ca = ca
         self.cookies = http.cookiejar.CookieJar()
+        context = ssl.create_default_context(cafile=str(ca))
+        self.connection = _At(address, context).connection if address else partial(http.client.HTTPSConnection, context=context)
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(ca))),
+            _At(address, context) if address else urllib.request.HTTPSHandler(context=context),
             urllib.request.HTTPCookieProcessor(self.cookies),
             _NoRedirect,
         )

@@ -167,11 +167,13 @@ class Player:
                     cwd=REPOSITORY,
                     start_new_session=True,
                     env=environment(
-                        ANSIBLE_CALLBACK_PLUGINS=str(CALLBACKS),
-                        ANSIBLE_CALLBACKS_ENABLED="berth_test",
-                        BERTH_TEST_RECORD=str(record),
-                        BERTH_TEST_KILL_AT=kill_at,
-                        **(settings or {}),
+                        **{
+                            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+                            "ANSIBLE_CALLBACKS_ENABLED": "berth_test",
+                            "BERTH_TEST_RECORD": str(record),
+                            "BERTH_TEST_KILL_AT": kill_at,
+                            **(settings or {}),
+                        }
                     ),
                 )
                 try:

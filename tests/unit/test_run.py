@@ -108,6 +108,32 @@ def test_one_stage_or_step_can_be_chosen(
         main(monkeypatch, capsys, "three")
 
 
+def test_long_scenarios_run_in_pairs_after_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: dict[str, list[run.Step]], tmp_path: Path
+) -> None:
+    package = tmp_path / "molecule/shared/berth_lab"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text("")
+    monkeypatch.setattr(run, "IN_PAIRS", ("waits", "meets", "later"))
+    met = tmp_path / "met"
+    # Ends only while the other one runs.
+    waits = f"import pathlib, time\nwhile not pathlib.Path({str(met)!r}).exists(): time.sleep(0.05)\nprint('met it')"
+    meets = f"import pathlib; pathlib.Path({str(met)!r}).touch(); raise SystemExit(4)"
+    names = {"waits": waits, "meets": meets, "later": "print('later')", "alone": "print('alone')"}
+    steps["one"] = [dataclasses.replace(python(name, code), lab=name) for name, code in names.items()]
+    diagnose = tmp_path / "tools/diagnose"
+    diagnose.parent.mkdir()
+    diagnose.write_text("#!/bin/sh\n")
+    diagnose.chmod(0o755)
+    code, out = main(monkeypatch, capsys)
+    assert (code, out.splitlines()[-1]) == (1, "3 passed, 1 failed")
+    lines = out.splitlines()
+    assert lines.index("alone") < min(lines.index("waits: met it"), lines.index("later: later"))
+    assert "FAILED one:meets: exit code 4; log: logs/one-meets.log" in out
+
+
 def test_every_molecule_scenario_is_run() -> None:
     there = {file.parent.name for file in (run.ROOT / "molecule").glob("*/molecule.yml")}
-    assert there <= set(run.SCENARIOS), "add the new scenario to SCENARIOS in tests/run.py"
+    assert there == {run.FIRST, *run.ALONE, *run.IN_PAIRS, *run.ON_REQUEST}, "add the new scenario to IN_PAIRS in tests/run.py"
+    assert {step.name for stage, step in run.choose([])}.isdisjoint(run.ON_REQUEST)
+    assert {stage for stage, _ in run.choose([*run.ON_REQUEST])} == set(run.ON_REQUEST)

@@ -36,6 +36,13 @@ def test_create_command() -> None:
     assert "--publish" not in argv
 
 
+def test_machine_gets_its_memory_and_the_emulator_more() -> None:
+    argv = vms.create_argv(Vm("vm1", memory_mb=2048, cpus=2, image="vm-machine"), "10.213.0.11", "berth-lab/vm-machine:1", SETTINGS, [])
+    assert values(argv, "--memory") == values(argv, "--memory-swap") == ["2560m"]
+    assert {"LAB_MEMORY_MB=2048", "LAB_CPUS=2"} <= set(values(argv, "--env"))
+    assert "--cpus" not in argv
+
+
 def test_all_cores_by_default() -> None:
     assert "--cpus" not in vms.create_argv(Vm("vm1"), "10.213.0.11", "berth-lab/vm:1", SETTINGS, [])
 

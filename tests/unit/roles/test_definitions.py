@@ -39,6 +39,16 @@ INPUTS = {
         "postgresql_roles": [{"name": "odoo_main", "password": AWKWARD}],
         "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
     },
+    "postgresql-backup": {
+        "postgresql_image": "sha256:0f",
+        "postgresql_authority": AUTHORITY,
+        "postgresql_backup_repositories": [
+            {"name": "offsite", "type": "s3", "endpoint": "https://s3.example:8333", "bucket": "berth", "path": "/site1"},
+            {"name": "near", "type": "posix", "path": "/srv/backup"},
+        ],
+        "postgresql_backup_secrets": {"passphrase": "p" * 32, "offsite": {"access_key": "a", "secret_key": "b"}},
+        "postgresql_restore": "2026-11-25 14:03:59+00",
+    },
     "postgresql-member": {
         "postgresql_image": "sha256:0f",
         "postgresql_authority": AUTHORITY,

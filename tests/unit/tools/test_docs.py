@@ -181,3 +181,15 @@ def test_the_overseer_may_read_all_variables(root: Path, capsys: pytest.CaptureF
 )
 def test_markup_becomes_markdown(text: str, expected: str) -> None:
     assert docs.markdown(text) == expected
+
+
+def test_the_page_of_the_network_has_a_table_for_each_inventory_it_names(tmp_path: Path) -> None:
+    (tmp_path / "one/group_vars/all").mkdir(parents=True)
+    groups = {tier: {"hosts": {"vm1": None}} for tier in ("edge", "app", "database", "cache")}
+    (tmp_path / "one/hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"vm1": {"ansible_host": "192.0.2.1"}}, "children": groups}}))
+    (tmp_path / "one/group_vars/all/main.yml").write_text(yaml.safe_dump({"odoo_instances": {"main": {"database": "main"}}}))
+    page = docs.network("before\n<!-- open one -->\nold\n<!-- /open -->\nafter\n", tmp_path)
+    assert page.startswith("before\n<!-- open one -->\n| Host |") and page.endswith("\n<!-- /open -->\nafter\n") and "old" not in page
+    assert "| vm1 | 22/tcp | `firewall_management_networks` | SSH |\n" in page
+    assert "| vm1 | 443/tcp | everybody | the edge |\n" in page
+    assert docs.network(page, tmp_path) == page

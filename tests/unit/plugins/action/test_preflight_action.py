@@ -110,3 +110,12 @@ def test_the_host_is_asked_about_its_ports_and_peers_and_its_clock_is_compared(m
     assert asked["peers"][0] == {"name": "vm2", "address": "10.0.0.2", "port": 5432}
     assert {"name": "vm3", "address": "vm3", "port": 8008} in asked["peers"]
     assert (result["host"]["clock_offset_s"], result["host"]["clock_error_s"]) == (100.0, 0.5)
+
+
+def test_the_host_is_asked_about_no_peer_where_what_is_closed_is_to_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    plugin = action(preflight_info, tier_hosts={"app": ["vm1"], "database": ["vm2"]}, check_peers=False)
+    plugin._execute_module = lambda name, module_args, task_vars: asked.update(module_args) or {}
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
+    plugin.run(None, {"hostvars": HostVars(vm1={}, vm2={"host_address": "10.0.0.2"}), "inventory_hostname": "vm1"})
+    assert asked.get("peers", []) == []

@@ -17,3 +17,19 @@ def test_a_host_that_runs_instances_is_given_the_images_they_name() -> None:
     found = topology(groups, {"app1": variables, "db1": {**variables, "host_address": "10.0.0.2"}})
     assert found["app1"]["images_names"] == ["odoo", "pgbouncer", "haproxy", "traefik", "odoo-acme"]
     assert "odoo-acme" not in found["db1"]["images_names"]
+
+
+def test_what_is_open_follows_from_the_instances_and_the_ports_of_the_edge() -> None:
+    groups = {"app": ["app1"], "database": ["db1"], "cache": ["app1"], "edge": ["db1"]}
+    variables = {"odoo_instances": {"main": {"database": "main", "port": 8100}}}
+    hosts = {
+        "app1": {**variables, "ansible_host": "10.0.0.1"},
+        "db1": {**variables, "ansible_host": "10.0.0.2", "traefik_https_port": 8443},
+    }
+    found = topology(groups, hosts)
+    assert [(entry["port"], entry["sources"]) for entry in found["app1"]["firewall_openings"]] == [
+        (8100, ["10.0.0.2"]),
+        (8101, ["10.0.0.2"]),
+        (8103, ["10.0.0.2"]),
+    ]
+    assert [entry["port"] for entry in found["db1"]["firewall_openings"]] == [80, 8443, 5432, 8008]

@@ -295,3 +295,44 @@ def test_instances_are_the_projects_of_the_role_odoo(tmp_path: Path) -> None:
     (tmp_path / "odoo-by-hand").mkdir()
     assert _machine.instances(str(tmp_path)) == ["main", "shop"]
     assert _machine.instances(str(tmp_path / "nothing")) == []
+
+
+FIB_TRIE = """\
+Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+           |-- 10.213.4.0
+              /24 link UNICAST
+           |-- 10.213.4.11
+              /32 host LOCAL
+           |-- 10.213.4.255
+              /32 link BROADCAST
+"""
+ROUTE = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0104D50A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0004D50A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+"""
+
+
+def test_what_a_floating_address_is_to_a_host(tmp_path: Path) -> None:
+    root = write(tmp_path, {"proc/net/fib_trie": FIB_TRIE, "proc/net/route": ROUTE, "etc/keepalived/drained": "2026-11-25T02:00:00Z\n"})
+    assert _machine.floating(root, "10.213.4.250", "10.213.4.11") == {
+        "address": "10.213.4.250",
+        "held": False,
+        "drained": "2026-11-25T02:00:00Z",
+        "interface": "eth0",
+        "own_interface": "eth0",
+        "claimed_by": "",
+    }
+    assert _machine.floating(root, "10.213.4.11", "10.213.4.11")["held"]
+    # Behind a router is not in the network.
+    assert _machine.floating(root, "10.213.5.250", "10.213.4.11")["interface"] == ""
+
+
+def test_nobody_claims_an_address_of_the_loopback() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, as raw sockets do")
+    assert _machine.claimed_by("lo", "192.0.2.1", 0.1) == ""

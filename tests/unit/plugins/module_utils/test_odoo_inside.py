@@ -133,13 +133,34 @@ def test_its_source_fits_into_an_argument() -> None:
     assert len(inspect.getsource(inside).encode()) < 64 * 1024
 
 
-def test_a_server_wide_module_that_the_image_lacks_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "odoo/addons/queue_job").mkdir(parents=True)
-    (tmp_path / "odoo/addons/queue_job/__manifest__.py").write_text("{}")
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory in which Python finds an image's modules; Odoo can read its configuration."""
+    for name in ("base", "queue_job"):
+        (tmp_path / "odoo/addons" / name).mkdir(parents=True)
+        (tmp_path / "odoo/addons" / name / "__manifest__.py").write_text("{}")
+    (tmp_path / "odoo/tools").mkdir()
+    (tmp_path / "odoo/tools/config.py").write_text("")
     (tmp_path / "odoo.conf").write_text("[options]\naddons_path = \n")
     monkeypatch.setenv("ODOO_RC", str(tmp_path / "odoo.conf"))
     monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("odoo", "odoo.tools", "odoo.tools.config"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def test_a_server_wide_module_that_the_image_lacks_is_refused_with_the_nearest(image: Path) -> None:
+    assert image.is_dir()
     assert inside.answer_loadable({"names": ["queue_job"]}) == {}
     with pytest.raises(inside.Refused, match=r"server_wide_modules has queue_jobs, .* did you mean queue_job\?") as caught:
         inside.answer_loadable({"names": ["queue_job", "queue_jobs", "sentry"]})
     assert "server_wide_modules has sentry, and there is no such module in the image: add it with images_odoo_addons" in str(caught.value)
+
+
+def test_a_setting_that_odoo_cannot_read_is_named(image: Path) -> None:
+    (image / "odoo/tools/config.py").write_text("def parse(option_name, value):\n    return int(value)\nparse('limit_request', 'many')\n")
+    expected = (
+        r"odoo.conf: limit_request is 'many', and Odoo cannot read that: invalid literal .*Correct it in the instance's extra_settings"
+    )
+    with pytest.raises(inside.Refused, match=expected):
+        inside.answer_loadable({"names": ["base"]})

@@ -257,7 +257,7 @@ def test_garbage_is_reported_and_breaks_nothing(garbage: Any) -> None:
 
 
 def given_by_site() -> dict[str, set[str]]:
-    """Role to the variables that playbooks/site.yml gives it, itself or in the plays that it imports."""
+    """Role to the variables that playbooks/site.yml gives it, itself or in the plays and tasks that it imports."""
     given: dict[str, set[str]] = {}
     plays = yaml.safe_load((COLLECTION / "playbooks/site.yml").read_text(encoding="utf-8"))
     for imported in [play["ansible.builtin.import_playbook"] for play in plays if "ansible.builtin.import_playbook" in play]:
@@ -265,7 +265,10 @@ def given_by_site() -> dict[str, set[str]]:
     for play in plays:
         for entry in play.get("roles", []):
             given.setdefault(entry["role"].rpartition(".")[2], set()).update(entry.get("vars", {}))
-        for task in play.get("tasks", []):
+        tasks = play.get("tasks", [])
+        for task in tasks:
+            if file := task.get("ansible.builtin.import_tasks"):
+                tasks += yaml.safe_load((COLLECTION / "playbooks/plays" / file).read_text(encoding="utf-8"))
             include = task.get("ansible.builtin.include_role") or task.get("ansible.builtin.import_role")
             if include:
                 given.setdefault(include["name"].rpartition(".")[2], set()).update(task.get("vars", {}))
@@ -479,3 +482,61 @@ def test_an_image_of_our_own_needs_no_digest_and_a_mistyped_one_gets_the_nearest
     (problem,) = examine({"vm1": host(instances("odoo-acm"))}).problems
     assert (problem.subject, problem.remedy) == ("odoo_instances.main.image", "odoo_instances: {main: {image: odoo-acme}}")
     assert examine({"vm1": host(instances("registry.example.com/odoo:19"))}).problems == []
+
+
+FLOATING = {"address": "10.0.0.9", "held": False, "drained": "", "interface": "eth0", "own_interface": "eth1", "claimed_by": ""}
+
+
+def floating(
+    first: dict[str, Any] | None = None, second: dict[str, Any] | None = None, address: Any = "10.0.0.9", **variables: Any
+) -> Report:
+    values = {**SHARED, "keepalived_address": address, **variables}
+    facts = [{"floating": {**FLOATING, **(changes or {})}} for changes in (first, second)]
+    return examine(
+        {"vm1": host({**values, "host_address": "10.0.0.1"}, facts[0]), "vm2": host({**values, "host_address": "10.0.0.2"}, facts[1])}, TWO
+    )
+
+
+def test_edges_of_a_floating_address_are_told_their_turn() -> None:
+    report = floating()
+    assert report.problems == []
+    assert report.plan["vm1"]["keepalived"] == {"interface": "eth0", "peers_interface": "eth1", "priority": 200, "drained": ""}
+    assert report.plan["vm2"]["keepalived"]["priority"] == 199
+    assert "keepalived" not in examine().plan["vm1"]
+
+
+def test_an_address_that_was_taken_out_is_given_up() -> None:
+    assert examine({"vm1": host(facts={"keepalived": True})}).plan["vm1"]["keepalived"] == {"left": True}
+
+
+def test_a_drained_edge_is_named() -> None:
+    assert any(
+        "vm2: drained since today: it does not get the floating address" in note for note in floating(None, {"drained": "today"}).notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (lambda: floating({"interface": ""}), "no interface of vm1 is in its network"),
+        (lambda: floating({"claimed_by": "02:42:0a:00:00:63"}), "the machine with the hardware address 02:42:0a:00:00:63 has"),
+        (lambda: floating(address="10.0.0.9/24"), "'10.0.0.9/24'"),
+        (lambda: floating(address="10.0.0.2"), "10.0.0.2, which is vm2's own"),
+        (lambda: floating(traefik_publish_address="10.0.0.1"), "10.0.0.1 with keepalived_address 10.0.0.9, which is another"),
+    ],
+)
+def test_a_floating_address_that_cannot_move_is_refused(report: Any, words: str) -> None:
+    found = report().problems
+    assert any(words in problem.found for problem in found), found
+    assert all(problem.subject in {"keepalived_address", "traefik_publish_address"} for problem in found)
+
+
+def test_an_edge_that_has_the_address_is_nobody_else() -> None:
+    assert floating({"held": True}, {"claimed_by": "02:42:0a:00:00:01"}).problems == []
+
+
+def test_a_floating_address_takes_two_edges_that_agree() -> None:
+    [alone] = examine({"vm1": host({"keepalived_address": "10.0.0.9"}, {"floating": FLOATING})}).problems
+    assert alone.found == "10.0.0.9 with one edge (vm1)" and "group edge" in alone.remedy
+    found = examine({"vm1": host({**SHARED, "keepalived_address": "10.0.0.9"}), "vm2": host(SHARED)}, TWO).problems
+    assert [problem.found for problem in found] == ["10.0.0.9 on vm1, nothing on vm2"]

@@ -178,3 +178,81 @@ def test_an_instance_that_shall_not_run_is_no_problem_and_one_that_nobody_knows_
     assert problems({"vm1": host(services=running)}) == [
         "vm1: odoo-shop/web is running although its instance shall be stopped; run playbooks/site.yml"
     ]
+
+
+def drilled(**changes: Any) -> dict[str, Any]:
+    drill = {
+        "instance": "main",
+        "date": "2026-11-22T05:03:11Z",
+        "days": 3.0,
+        "kept": True,
+        "broken": [],
+        "restore_s": 90.0,
+        "rpo_s": 1260.0,
+    }
+    return {"vm1": host(drills={"scheduled": True, "found": [{**drill, **changes}]})}
+
+
+def test_a_restore_that_was_proven_is_shown() -> None:
+    assert problems(drilled()) == []
+    assert "Restore of main: proven on 2026-11-22T05:03:11Z, 1.5 min, 21 min of work lost" in screen(drilled())
+    assert "proven on 2026-11-22T05:03:11Z, 1.5 min\n" in screen(drilled(rpo_s=None))
+
+
+def test_a_restore_that_failed_or_was_not_tried_for_long_is_a_problem() -> None:
+    assert problems(drilled(kept=False, broken=["1 files of attachments are missing: ab/abcd"])) == [
+        "vm1: the restore drill of main on 2026-11-22T05:03:11Z failed: 1 files of attachments are missing: ab/abcd"
+    ]
+    [words] = problems(drilled(days=9.0))
+    assert "was proven 9 days ago" in words
+    unscheduled = drilled(days=90.0)
+    unscheduled["vm1"]["drills"]["scheduled"] = False
+    assert problems(unscheduled) == []
+
+
+def backed_up(of: str = "main", **changes: Any) -> dict[str, Any]:
+    """The latest backup of a kind, which is good."""
+    return {"of": of, "repository": "" if of else "offsite", "date": "2026-11-25T12:39:26Z", "days": 0.05, "problems": [], **changes}
+
+
+def test_backups_that_are_there_are_shown() -> None:
+    good = {"vm1": host(backups=[backed_up(), backed_up("")])}
+    assert problems(good) == []
+    assert "Set of main: 1.2 hours old\n" in screen(good)
+    assert "Backup of the database in offsite: 1.2 hours old\n" in screen(good)
+
+
+def test_a_backup_that_failed_is_old_or_was_never_made_is_a_problem() -> None:
+    failed = {"vm1": host(backups=[backed_up(problems=["no set of main was made: repository offsite: no TLS"])])}
+    assert problems(failed) == ["vm1: no set of main was made: repository offsite: no TLS"]
+    assert problems({"vm1": host(backups=[backed_up(days=None)])}) == ["vm1: there is no set of main"]
+    assert problems({"vm1": host(backups=[backed_up(days=3.0)])}) == [
+        "vm1: the latest set of main is 3 days old: look at systemctl status berth-set@main.timer"
+    ]
+    assert problems({"vm1": host(backups=[backed_up("", days=3.0)])}) == []
+    [words] = problems({"vm1": host(backups=[backed_up("", days=9.0)])})
+    assert words.startswith("vm1: the latest backup of the database in offsite is 9 days old")
+
+
+def test_who_led_before_is_not_asked_for_backups() -> None:
+    before = backed_up("", date="2026-11-20T01:00:00Z", days=5.5, problems=["full backup of the database failed: away"])
+    assert problems({"db1": host(backups=[before]), "db2": host(backups=[backed_up("")])}) == []
+
+
+def floating(held: bool, drained: str = "") -> dict[str, Any]:
+    return host(floating={"address": "10.0.0.9", "held": held, "drained": drained})
+
+
+def test_the_floating_address_is_at_one_edge() -> None:
+    good = {"app1": floating(True), "front": floating(False, "2026-11-25T02:00:00Z"), "app2": host(floating={})}
+    assert problems(good) == []
+    assert "Floating address: 10.0.0.9 is at app1" in screen(good)
+    assert "Drained: front does not get the floating address since 2026-11-25T02:00:00Z" in screen(good)
+    [nobody] = problems({"app1": floating(False), "front": floating(False)})
+    assert nobody.startswith("nobody has the floating address 10.0.0.9")
+    [two] = problems({"app1": floating(True), "front": floating(True)})
+    assert two.startswith("app1, front: each has the floating address 10.0.0.9") and "berth.odoo.firewall" in two
+
+
+def test_an_edge_that_is_not_seen_may_have_the_floating_address() -> None:
+    assert problems({"app1": {"unreachable": "timed out"}, "front": floating(False)}) == ["app1: unreachable: timed out"]

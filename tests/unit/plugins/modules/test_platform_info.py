@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,3 +53,27 @@ def test_certificates_of_projects_are_read_without_their_issuers(tmp_path: Path)
 def test_the_words_that_say_why(log: str, words: str) -> None:
     client: Any = SimpleNamespace(logs=lambda container_id, tail: log)
     assert platform_info.last_words(client, "c0ffee") == words
+
+
+def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
+    results, timers = tmp_path / "backup", tmp_path / "wants"
+    timers.mkdir()
+    an_hour_ago = datetime.fromtimestamp(NOW - 3600, UTC).isoformat()
+    database = {"time": "t", "repository": "offsite", "type": "full", "last_success": NOW - 86400, "error": "away"}
+    for instance, result in {
+        "main": {"good": {"time": an_hour_ago, "finished": "f", "problems": ["1 file is missing"]}},
+        "shop": {"failed": {"finished": "g", "why": "no TLS"}},
+        "old": {"failed": {"finished": "h", "why": "no TLS"}},
+    }.items():
+        (results / instance).mkdir(parents=True)
+        (results / instance / "result.json").write_text(json.dumps(result))
+    (results / "postgresql.json").write_text(json.dumps(database) + "\n")
+    assert platform_info.read_backups(str(results), str(timers), NOW) == [], "no timer, no promise"
+
+    for name in ("berth-postgresql-backup-full.timer", "berth-set@main.timer", "berth-set@shop.timer"):
+        (timers / name).touch()
+    assert platform_info.read_backups(str(results), str(timers), NOW) == [
+        {"of": "", "repository": "offsite", "date": "t", "days": 1.0, "problems": ["full backup of the database failed: away"]},
+        {"of": "main", "repository": "", "date": "f", "days": 0.04, "problems": ["the set of main: 1 file is missing"]},
+        {"of": "shop", "repository": "", "date": "g", "days": None, "problems": ["no set of shop was made: no TLS"]},
+    ]
