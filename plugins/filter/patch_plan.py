@@ -32,6 +32,11 @@ options:
     type: list
     elements: str
     default: []
+  floating:
+    description: Edges that may have the floating address.
+    type: list
+    elements: str
+    default: []
   reboot:
     description: V(needed), V(always) or V(never).
     type: str
@@ -69,12 +74,13 @@ def patch_plan(
     tiers: Mapping[str, Sequence[str]],
     leads: Sequence[str] = (),
     drained: Sequence[str] = (),
+    floating: Sequence[str] = (),
     reboot: str = "needed",
     outage: bool = False,
 ) -> dict[str, Any]:
     """Call the pure function."""
     try:
-        return compute(found, tiers, list(leads), list(drained), reboot, outage)
+        return compute(found, tiers, list(leads), list(drained), list(floating), reboot, outage)
     except KeyError as error:
         raise AnsibleFilterError(f"patch_plan: a host's answer lacks {error}: is it that of another version?") from error
 

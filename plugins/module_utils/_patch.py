@@ -129,7 +129,7 @@ def obstacles(audit: str, room_mb: dict[str, int], kernel_comes: bool) -> list[s
 # --- a platform ------------------------------------------------------------------------------------------------------------------------
 
 
-def _alone(name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str]) -> list[str]:
+def _alone(name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str], floating: Sequence[str]) -> list[str]:
     """Return whose work nobody does while a host is away."""
     found = []
     if list(tiers.get("database") or []) == [name]:
@@ -137,7 +137,7 @@ def _alone(name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str]
     staying = [app for app in tiers.get("app") or [] if app not in drained]
     if staying == [name]:
         found.append("it is the only application host that gets requests")
-    if name in (tiers.get("edge") or []):
+    if name in (tiers.get("edge") or []) and not set(floating) - {name}:
         found.append("people come in through it (group edge)")
     if name in (tiers.get("cache") or []):
         found.append("it holds the logins (group cache)")
@@ -162,6 +162,7 @@ def plan(
     tiers: Mapping[str, Sequence[str]],
     leads: Sequence[str] = (),
     drained: Sequence[str] = (),
+    floating: Sequence[str] = (),
     reboot: str = "needed",
     outage: bool = False,
 ) -> dict[str, Any]:
@@ -172,6 +173,7 @@ def plan(
         tiers: Groups and their hosts.
         leads: The hosts whose member leads its cluster.
         drained: Application hosts that get no requests.
+        floating: Edges that may have the floating address.
         reboot: ``needed``, ``always`` or ``never``.
         outage: Whether hosts whose work nobody does meanwhile may go away.
 
@@ -184,7 +186,7 @@ def plan(
     for name, facts in found.items():
         begun = facts["begun"] or {}
         # What an interrupted run drained is not left drained; alone is judged as if it were not.
-        reasons = [] if outage else _alone(name, tiers, [one for one in drained if one != name or not begun.get("drained")])
+        reasons = [] if outage else _alone(name, tiers, [one for one in drained if one != name or not begun.get("drained")], floating)
         asked = reboot == "always" or bool(begun.get("reboot"))
         hosts[name] = {"alone": " and ".join(reasons), "reboot": asked}
         # With live restore its containers do not notice.

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two edges with one address, behind the firewall: it moves when one is drained, when its Traefik is gone, and when the machine is."""
+"""Two edges with one address, behind the firewall: it moves when one is drained or patched, when its Traefik is gone, and when the machine is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ansible_collections.berth.odoo.tests.support import packages
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, docker, wait_for
 from ansible_collections.berth.odoo.tests.support.load import Clerks
 from ansible_collections.berth.odoo.tests.support.odoo import Odoo
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 EDGES = ("front", "app1")
 CLERKS = 4
 SLOW_S = 20  # seconds; longer than the address needs to move
-MOVING = {"Hand on what the others will not know", "Take the address from it", "Close its connections", "Hand nothing on any more"}
+MOVING = {
+    f"handover | {task}"
+    for task in ("Hand on what the others will not know", "Take the address from it", "Close its connections", "Hand nothing on any more")
+}
 """What a drain of an edge changes."""
 AGAIN_S = 5  # seconds after a death from which on nobody may notice it
 
@@ -130,7 +134,7 @@ def test_an_edge_is_drained_without_a_failed_request(
     [waited] = [
         task.seconds
         for task in running.result().tasks
-        if task.task == "Wait until the edge has answered what it was asked" and not task.skipped
+        if task.task == "handover | Wait until the edge has answered what it was asked" and not task.skipped
     ]
     say(
         f"drain of an edge: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}, an answer and an upload of {SLOW_S} s among them; "
@@ -152,16 +156,62 @@ def test_a_drained_edge_is_named_and_the_last_one_is_not_drained(run: Player, la
     assert holders(lab, address) == ["app1"], "nobody takes the address from an edge that is well"
 
 
+@pytest.fixture
+def waiting(lab: Lab) -> Iterator[Host]:
+    """An edge that is an application host, too: an update that asks for a reboot waits there, and a machine that stops by itself starts again."""
+    host = lab.hosts["app1"]
+    docker("update", "--restart=unless-stopped", host.variables["lab_container"])
+    packages.prepare(host)
+    packages.offer(host, packages.SECURITY, "2.0")
+    yield host
+    docker("update", "--restart=no", host.variables["lab_container"])
+    packages.restore(host)
+
+
+def test_nobody_hands_over_to_an_edge_that_would_not_take_it(run: Player, lab: Lab, address: str) -> None:
+    lab.hosts["front"].run("docker stop traefik-traefik-1")
+    try:
+        run("playbooks/drain.yml", variables={"target": "app1"}).expect_refusal(
+            f"No other edge would take the floating address {address} from app1, which keeps it: on front Traefik does not answer"
+        )
+    finally:
+        lab.hosts["front"].run("docker start traefik-traefik-1")
+    assert holders(lab, address) == ["app1"]
+
+
+def test_an_edge_is_patched_and_rebooted_without_a_failed_request(
+    run: Player, waiting: Host, lab: Lab, address: str, clerks: Clerks, say: Callable[[str], None]
+) -> None:
+    """It makes way as an edge and as an application host, and gets its requests back."""
+    boot = "cut -d ' ' -f 22 /proc/1/stat"
+    before = waiting.run(boot)
+    clerks.requests.clear()
+    with clerks.working():
+        run("playbooks/patch.yml", variables={"target": "app1"}).expect_success()
+        since = time.monotonic()
+        count = "docker logs --since {}s odoo-main-web-1 2>&1 | grep -c -e 'POST /web/' -e 'GET /odoo' || true"
+        wait_for(
+            "requests at the host that was away",
+            lambda: int(waiting.run(count.format(max(1, round(time.monotonic() - since))))) > 2,
+            seconds=60,
+        )
+    say(f"patch of an edge: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}")
+    assert len(clerks.requests) > 50
+    assert clerks.failed == [], account(clerks.failed)
+    assert waiting.run(boot) != before
+    assert packages.version(waiting, packages.SECURITY) == "2.0"
+    assert holders(lab, address) == ["front"]
+    wait_for("app1 to be ready again", lambda: ready(waiting), seconds=20)
+
+
 def test_the_address_leaves_an_edge_without_traefik(lab: Lab, address: str, clerks: Clerks, say: Callable[[str], None]) -> None:
-    victim = lab.hosts["app1"]
-    # Its check has to have seen that it was given back.
-    wait_for("front to be ready", lambda: ready(lab.hosts["front"]), seconds=20)
+    victim = lab.hosts["front"]
     clerks.requests.clear()
     with clerks.working():
         wait_for("work", lambda: worked(clerks, 0), seconds=30)
         killed = time.monotonic()
         victim.run("docker kill traefik-traefik-1")
-        wait_for("the address at front", lambda: holders(lab, address) == ["front"], seconds=15, interval=0.1)
+        wait_for("the address at app1", lambda: holders(lab, address) == ["app1"], seconds=15, interval=0.1)
         moved = time.monotonic()
         wait_for("work at the other edge", lambda: worked(clerks, moved), seconds=30)
     victim.run("docker start traefik-traefik-1")
@@ -188,12 +238,8 @@ def judge(what: str, clerks: Clerks, killed: float, moved: float, say: Callable[
 def test_the_address_leaves_a_machine_that_dies_and_the_machine_comes_back(
     run: Player, lab: Lab, address: str, clerks: Clerks, say: Callable[[str], None]
 ) -> None:
-    """The one with the edge alone cannot die here: it has the database, too. So the other one gets the address first."""
+    """It is the other one that has it now: the one with the edge alone cannot die here, because it has the database, too."""
     victim = lab.hosts["app1"]
-    wait_for("app1 to be ready", lambda: ready(victim), seconds=30)
-    lab.hosts["front"].run("touch /etc/keepalived/drained")
-    wait_for("the address at app1", lambda: holders(lab, address) == ["app1"], seconds=15)
-    lab.hosts["front"].run("rm /etc/keepalived/drained")
     wait_for("front to be ready", lambda: ready(lab.hosts["front"]), seconds=20)
     machine = victim.variables["lab_container"]
     clerks.requests.clear()

@@ -163,6 +163,21 @@ def test_whose_work_nobody_does_meanwhile(name: str, tiers: dict[str, list[str]]
 
 
 @pytest.mark.parametrize(
+    ("floating", "alone"),
+    [
+        ([], "people come in through it (group edge)"),
+        (["e1"], "people come in through it (group edge)"),
+        (["e2"], ""),  # drained by a person, or by a run that was interrupted
+        (["e1", "e2"], ""),
+    ],
+)
+def test_an_edge_is_alone_where_no_other_one_may_have_its_address(floating: list[str], alone: str) -> None:
+    tiers = {"database": ["db1", "db2", "db3"], "app": ["app1", "app2"], "edge": ["e1", "e2"]}
+    planned = patch.plan({"e1": {**NOTHING, "reboot": ["x"]}}, tiers, floating=floating)
+    assert planned["hosts"]["e1"]["alone"] == alone
+
+
+@pytest.mark.parametrize(
     ("live_restore", "name", "refused"), [(True, "front", 0), (False, "front", 1), (None, "front", 1), (False, "db1", 0)]
 )
 def test_an_engine_that_takes_its_containers_along(live_restore: bool | None, name: str, refused: int) -> None:
