@@ -49,7 +49,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._firewall import HTTP_PORT, HTTPS_PORT, needed
+from ..module_utils._firewall import HTTP_PORT, HTTPS_PORT, needed, reverse
 from ..module_utils._wiring import IMAGES, analyst_networks, variants
 from ..module_utils._wiring import topology as compute
 
@@ -76,9 +76,11 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
         for host in tiers["edge"]
     }
     instances = hostvars[tiers["app"][0]].get("odoo_instances") if tiers["app"] else None
-    floating = any(hostvars[host].get("keepalived_address") for host in tiers["edge"])
-    for host, openings in needed(tiers, addresses, found, instances, ports, floating=floating).items():
-        found[host]["firewall_openings"] = openings
+    floating = next(filter(None, (str(hostvars[host].get("keepalived_address") or "") for host in tiers["edge"])), "")
+    openings = needed(tiers, addresses, found, instances, ports, floating=bool(floating))
+    destinations = reverse(openings, addresses, floating, {host: int(https) for host, (_http, https) in ports.items()})
+    for host in openings:
+        found[host] |= {"firewall_openings": openings[host], "firewall_destinations": destinations[host]}
     for host in tiers["app"]:
         found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
     for host in tiers["app"][:1]:

@@ -42,7 +42,7 @@ class Opening(NamedTuple):
     """0 where the protocol knows none."""
     protocol: str
     sources: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
-    """Empty: anywhere."""
+    """Empty: anywhere. Of what a host may reach: whereto."""
     why: str
 
     def admits(self, protocol: str, port: int, address: str) -> bool:
@@ -123,6 +123,33 @@ def needed(
     return found
 
 
+def reverse(
+    needed_of: Mapping[str, Sequence[Mapping[str, Any]]],
+    addresses: Mapping[str, str],
+    floating: str = "",
+    edges: Mapping[str, int] | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return by host what it has to reach on others, in the form of C(firewall_destinations): what those are open for.
+
+    Args:
+        needed_of: result of C(needed).
+        addresses: host to the address at which the others know it.
+        floating: the address that the edges share. One that has it not looks whether it is answered.
+        edges: those, with the port at which they answer.
+    """
+    found: dict[str, list[dict[str, Any]]] = {host: [] for host in needed_of}
+    for target, openings_of in needed_of.items():
+        for entry in openings_of:
+            for host in found:
+                if host != target and addresses[host] in entry["sources"]:
+                    rest = {key: value for key, value in entry.items() if key in {"port", "protocol", "why"}}
+                    found[host].append({**rest, "to": [addresses[target]]})
+    if floating:
+        for host, port in (edges or {}).items():
+            found[host].append({"port": port, "to": [floating], "why": "whether the floating address is answered"})
+    return found
+
+
 # --- what people write ---------------------------------------------------------------------------------------------------------------
 
 
@@ -154,15 +181,17 @@ def _nearest(text: str) -> str:
         return "Type for example 10.0.0.0/24 or 203.0.113.7"
 
 
-def opening(where: str, entry: Mapping[str, Any]) -> Opening:
-    """Read one entry of C(firewall_openings) or C(firewall_extra_openings).
+def opening(where: str, entry: Mapping[str, Any], peers: str = "sources") -> Opening:
+    """Read one entry of C(firewall_openings) or C(firewall_extra_openings), or of C(firewall_outgoing) with C(to) for the peers.
 
     Raises:
         FirewallError: a value is not possible; names it.
     """
-    unknown = sorted(set(entry) - {"port", "protocol", "sources", "why"})
+    if not isinstance(entry, Mapping):
+        raise FirewallError(f"{where} is {entry!r}, expected keys port, protocol, {peers}, why")
+    unknown = sorted(set(entry) - {"port", "protocol", peers, "why"})
     if unknown:
-        raise FirewallError(f"{where}: there is no key {', '.join(unknown)}. Keys: port, protocol, sources, why")
+        raise FirewallError(f"{where}: there is no key {', '.join(unknown)}. Keys: port, protocol, {peers}, why")
     protocol = str(entry.get("protocol") or "tcp")
     if protocol not in {"tcp", "udp", *PORTLESS}:
         raise FirewallError(f"{where}.protocol is {protocol!r}, expected tcp, udp or {', '.join(PORTLESS)}")
@@ -171,13 +200,13 @@ def opening(where: str, entry: Mapping[str, Any]) -> Opening:
     text = "0" if protocol in PORTLESS else str(entry.get("port"))
     if protocol not in PORTLESS and (not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535):
         raise FirewallError(f"{where}.port is {entry.get('port')!r}, expected a number from 1 to 65535")
-    sources = entry.get("sources")
+    sources = entry.get(peers)
     if not isinstance(sources, (list, tuple)) or not sources:
-        raise FirewallError(f"{where}.sources is {sources!r}, expected a list of networks. To open it to everybody type: [{ANYWHERE}]")
+        raise FirewallError(f"{where}.{peers} is {sources!r}, expected a list of networks. To open it to everybody type: [{ANYWHERE}]")
     everybody = ANYWHERE in sources
     if everybody and len(sources) > 1:
-        raise FirewallError(f"{where}.sources is {sources!r}: {ANYWHERE} says everything, type [{ANYWHERE}] or the networks alone")
-    return Opening(int(text), protocol, () if everybody else networks(f"{where}.sources", sources), str(entry.get("why") or ""))
+        raise FirewallError(f"{where}.{peers} is {sources!r}: {ANYWHERE} says everything, type [{ANYWHERE}] or the networks alone")
+    return Opening(int(text), protocol, () if everybody else networks(f"{where}.{peers}", sources), str(entry.get("why") or ""))
 
 
 def openings(
@@ -196,6 +225,26 @@ def openings(
         ssh._replace(sources=networks("firewall_management_networks", management)),
         *(opening(f"firewall_openings[{number}]", entry) for number, entry in enumerate(platform)),
         *(opening(f"firewall_extra_openings[{number}]", entry) for number, entry in enumerate(extra)),
+    ]
+
+
+def outgoing(platform: Sequence[Mapping[str, Any]], listed: Sequence[Any]) -> list[Opening] | None:
+    """Return what a host and its containers may reach; None where that is everything.
+
+    Args:
+        platform: C(firewall_destinations).
+        listed: C(firewall_outgoing).
+
+    Raises:
+        FirewallError: a value is not possible; names the variable.
+    """
+    if ANYWHERE in listed:
+        if len(listed) > 1:
+            raise FirewallError(f"firewall_outgoing: {ANYWHERE} says everything, type [{ANYWHERE}] or the destinations alone")
+        return None
+    return [
+        *(opening(f"firewall_destinations[{number}]", entry, "to") for number, entry in enumerate(platform)),
+        *(opening(f"firewall_outgoing[{number}]", entry, "to") for number, entry in enumerate(listed)),
     ]
 
 
@@ -261,22 +310,24 @@ def refuse_old_connection(loaded_by: str, now: str) -> None:
 # --- nftables ------------------------------------------------------------------------------------------------------------------------
 
 
-def ruleset(found: Iterable[Opening]) -> str:
+def ruleset(found: Iterable[Opening], leaving: Iterable[Opening] | None = None) -> str:
     """Return the file for C(nft -f). It replaces the table in one transaction and touches no other.
 
     Both chains ask the same list. A connection's original port is the published one in front of Docker's translation, and the port itself where
     nothing is translated: a process of the host, or the kernel that refuses because the container is not there.
+
+    Args:
+        found: what is open.
+        leaving: what the host and its containers may reach; None for everything.
     """
-    lines = "".join(f"    {line}\n" for entry in found for line in _rules(entry))
-    bridges = "".join(f'    iifname "{name}" accept\n' for name in BRIDGES)
     return f"""\
-# Managed by berth.odoo, role firewall. Changes here are overwritten: use firewall_extra_openings.
+# Managed by berth.odoo, role firewall. Changes here are overwritten: use firewall_extra_openings and firewall_outgoing.
 # Before Docker's chains (filter - 5): what is dropped here never reaches them, what is accepted still has to pass them.
 add table {TABLE}
 delete table {TABLE}
 table {TABLE} {{
   chain open {{
-{lines}  }}
+{_lines(line for entry in found for line in _rules(entry))}  }}
 
   chain input {{
     type filter hook input priority filter - 5; policy drop;
@@ -296,18 +347,43 @@ table {TABLE} {{
   chain forward {{
     type filter hook forward priority filter - 5; policy drop;
     ct state established,related accept
-{bridges}    ct status dnat jump open
+{_lines(f'iifname "{name}" {"accept" if leaving is None else "goto leave"}' for name in BRIDGES)}    ct status dnat jump open
     counter drop
   }}
-}}
+{"" if leaving is None else _leaving(leaving)}}}
 """
 
 
-def _rules(entry: Opening) -> list[str]:
+def _lines(rules: Iterable[str]) -> str:
+    return "".join(f"    {rule}\n" for rule in rules)
+
+
+def _leaving(entries: Iterable[Opening]) -> str:
+    """Return the chains for what a host and its containers may reach. What is refused is told so at once: nothing waits for a timeout.
+
+    Names and the time are asked anywhere, and addresses are got: nothing works without.
+    """
+    return f"""
+  chain leave {{
+{_lines(f'oifname "{name}" accept' for name in BRIDGES)}    meta l4proto {{ icmp, icmpv6 }} accept
+    meta l4proto {{ tcp, udp }} th dport 53 accept
+    udp dport {{ 67, 123, 547 }} accept
+{_lines(line for entry in entries for line in _rules(entry, "daddr"))}    counter reject with icmpx type admin-prohibited
+  }}
+
+  chain output {{
+    type filter hook output priority filter - 5; policy drop;
+    oifname "lo" accept
+    ct state established,related accept
+    goto leave
+  }}
+"""
+
+
+def _rules(entry: Opening, peers: str = "saddr") -> list[str]:
     """Return the lines for an opening: one, or one for each family."""
-    what = f"meta l4proto {PORTLESS.get(entry.protocol, entry.protocol)}" + (
-        "" if entry.protocol in PORTLESS else f" ct original proto-dst {entry.port}"
-    )
+    port = "ct original proto-dst" if peers == "saddr" else "th dport"
+    what = f"meta l4proto {PORTLESS.get(entry.protocol, entry.protocol)}" + ("" if entry.protocol in PORTLESS else f" {port} {entry.port}")
     comment = _comment(entry.why)
     if not entry.sources:
         return [f"{what} accept{comment}"]
@@ -317,7 +393,7 @@ def _rules(entry: Opening) -> list[str]:
         "ip6": ipaddress.collapse_addresses(source for source in entry.sources if isinstance(source, ipaddress.IPv6Network)),
     }
     texts = {family: sorted(map(_element, networks_of)) for family, networks_of in families.items()}
-    return [f"{family} saddr {{ {', '.join(elements)} }} {what} accept{comment}" for family, elements in texts.items() if elements]
+    return [f"{family} {peers} {{ {', '.join(elements)} }} {what} accept{comment}" for family, elements in texts.items() if elements]
 
 
 def _element(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:

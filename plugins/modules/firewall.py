@@ -11,7 +11,8 @@ short_description: Open the named ports of a Debian host to the named peers, and
 version_added: 0.1.0
 author: berth.odoo contributors (@berth-odoo)
 description:
-  - Keeps C(table inet berth) of nftables, which drops what comes in and what is forwarded to containers unless it is named. Its chains are asked before
+  - Keeps C(table inet berth) of nftables, which drops what comes in and what is forwarded to containers unless it is named, and refuses what
+    leaves where O(outgoing) says so. Its chains are asked before
     those of Docker, which stay as they are.
   - C(berth-firewall.service) loads the table before the network and Docker, and C(berth-firewall-watch.timer) puts it back within 20 s where
     somebody flushed or changed it. C(nftables.service) is masked, because it flushes Docker's rules, too.
@@ -64,6 +65,19 @@ options:
         description: A comment.
         type: str
         default: ""
+  destinations:
+    description: What the platform has to reach. A dictionary each, as in O(outgoing). Counts where that is not C([any]).
+    type: list
+    elements: dict
+    default: []
+  outgoing:
+    description:
+      - What the host and its containers may reach beside that. C([any]) is everything; or a dictionary each with C(port), C(protocol), C(to), a list of
+        addresses and networks, and C(why). Names (port 53), the time (123) and addresses (67, 547) are asked anywhere in any case. What is
+        not listed is refused with an ICMP message.
+    type: list
+    elements: raw
+    default: [any]
   management_networks:
     description: Addresses and networks from which SSH is reached. Empty is everywhere.
     type: list
@@ -172,7 +186,7 @@ class Firewall:
         _firewall.refuse_bridges(os.listdir("/sys/class/net"))
         if not parameters["management_networks"]:
             self.module.warn("SSH is open to everybody. Set firewall_management_networks")
-        wanted = _firewall.ruleset(found)
+        wanted = _firewall.ruleset(found, _firewall.outgoing(parameters["destinations"], parameters["outgoing"]))
         self.install()
         nft = self.module.get_bin_path("nft", opt_dirs=["/usr/sbin"]) is not None
         if nft:
@@ -342,6 +356,8 @@ def main() -> None:
                     "why": {"type": "str", "default": ""},
                 },
             },
+            "destinations": {"type": "list", "elements": "dict", "default": []},
+            "outgoing": {"type": "list", "elements": "raw", "default": [_firewall.ANYWHERE]},
             "management_networks": {"type": "list", "elements": "str", "default": []},
             "ssh_port": {"type": "int", "default": _firewall.SSH_PORT},
             "confirm_seconds": {"type": "int", "default": 60},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import pytest
 
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, docker, wait_for
 from ansible_collections.berth.odoo.tests.support.load import Clerks
-from ansible_collections.berth.odoo.tests.support.ports import Stranger, from_here, from_host, inside, listening, stranger
+from ansible_collections.berth.odoo.tests.support.ports import SCANNER, Stranger, from_here, from_host, inside, listening, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +44,8 @@ def controller(host: Host) -> str:
 
 @pytest.fixture(scope="module")
 def settings(controller: str) -> dict[str, Any]:
-    """What an operator sets."""
-    return {"firewall_management_networks": [controller]}
+    """What an operator sets who lets nothing out that is not listed, and lists nothing: the platform alone has to work."""
+    return {"firewall_management_networks": [controller], "firewall_outgoing": []}
 
 
 def documented() -> dict[tuple[str, int], list[str]]:
@@ -143,6 +144,27 @@ def test_nobody_who_works_notices(play: Player, lab: Lab, admin: Odoo, settings:
 def test_what_is_open_is_what_the_table_says(lab: Lab, neighbour: Stranger, say: Callable[[str], None]) -> None:
     expect_the_table(lab, neighbour, say)
     expect_closed_inside(lab, neighbour)
+
+
+def test_what_leaves_is_listed(play: Player, lab: Lab, neighbour: Stranger, settings: dict[str, Any]) -> None:
+    """Nothing listens there: what gets through is refused by the neighbour."""
+    host = lab.hosts["app1"]
+    targets = [(neighbour.address, port) for port in (UNPUBLISHED, UNPUBLISHED + 1)]
+
+    def reach() -> list[list[str]]:
+        """From the host, and from a container on it."""
+        container = host.run(f"docker exec -i odoo-main-web-1 python3 -c '{SCANNER}'", stdin=json.dumps(targets))
+        return [list(from_host(host, targets).values()), json.loads(container)]
+
+    assert reach() == [["dropped", "dropped"]] * 2
+    listed = {"firewall_outgoing": [{"port": UNPUBLISHED, "to": [neighbour.address], "why": "mail"}]}
+    play(PLAYBOOK, "--limit", "app1", variables={**settings, **listed}).expect_success()
+    assert reach() == [["refused", "dropped"]] * 2
+    wrong = {"firewall_outgoing": [{"port": 25, "to": ["mail.example.com"]}]}
+    play(PLAYBOOK, "--limit", "app1", variables={**settings, **wrong}).expect_refusal(
+        "firewall_outgoing[0].to: 'mail.example.com' is no address and no network"
+    )
+    play(PLAYBOOK, "--limit", "app1", variables=settings).expect_success()
 
 
 def test_new_rules_are_taken_back_where_nobody_logs_in_anew(play: Player, lab: Lab, settings: dict[str, Any]) -> None:

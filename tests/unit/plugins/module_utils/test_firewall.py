@@ -244,3 +244,55 @@ def test_the_table_for_people_names_hosts() -> None:
         "| db1 | 22/tcp | everybody | SSH |",
         "| db1 | 5432/tcp | app1, 10.0.5.0/24 | PostgreSQL |",
     ]
+
+
+# -- what leaves
+
+
+def test_a_host_reaches_what_others_are_open_to_it_for() -> None:
+    found = _firewall.reverse(_needed(HA, AT), AT)
+    assert [(entry["port"], entry["to"]) for entry in found["app1"]] == [
+        (port, [AT[db]]) for db in ("db1", "db2", "db3") for port in (5432, 8008)
+    ]
+    assert ("10.0.0.12", 2380) in [(entry["to"][0], entry["port"]) for entry in found["db1"]]
+    assert all(AT["app1"] not in entry["to"] for entry in found["db1"])
+
+
+def test_edges_speak_to_each_other_and_look_at_their_address() -> None:
+    tiers = {"edge": ["e1", "e2"], "app": ["app1"], "cache": ["app1"], "database": ["app1"]}
+    at = {"e1": "10.0.0.1", "e2": "10.0.0.2", "app1": "10.0.0.3"}
+    found = _firewall.reverse(_needed(tiers, at, floating=True), at, "10.0.0.9", {"e1": 443, "e2": 8443})
+    assert {"protocol": "vrrp", "to": ["10.0.0.2"], "why": "edges agree on who has the floating address"} in found["e1"]
+    assert ("10.0.0.9", 8443) in [(entry["to"][0], entry.get("port")) for entry in found["e2"]]
+    assert not any(entry["to"] == ["10.0.0.9"] for entry in found["app1"])
+
+
+def test_everything_may_leave_until_a_list_is_given() -> None:
+    assert _firewall.outgoing([{"port": 1, "to": ["10.0.0.1"]}], ["any"]) is None
+    assert "hook output" not in _firewall.ruleset([])
+    assert _firewall.outgoing([], []) == []
+    [one, two] = _firewall.outgoing([{"port": 5432, "to": ["10.0.0.1"]}], [{"port": 443, "to": ["any"]}]) or []
+    assert (one.port, two.port, two.sources) == (5432, 443, ())
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (["any", {"port": 1, "to": ["any"]}], "firewall_outgoing: any says everything"),
+        (["everything"], "firewall_outgoing[0] is 'everything', expected keys port, protocol, to, why"),
+        ([{"port": 25, "sources": ["any"]}], "firewall_outgoing[0]: there is no key sources. Keys: port, protocol, to, why"),
+        ([{"port": 25, "to": ["mail.example.com"]}], "firewall_outgoing[0].to: 'mail.example.com' is no address and no network"),
+        ([{"port": 25, "to": []}], "firewall_outgoing[0].to is [], expected a list of networks"),
+    ],
+)
+def test_a_mistake_in_what_may_leave_is_named(entries: list[Any], message: str) -> None:
+    with pytest.raises(FirewallError) as raised:
+        _firewall.outgoing([], entries)
+    assert message in str(raised.value)
+
+
+def test_what_leaves_is_asked_by_port_and_destination_there() -> None:
+    text = _firewall.ruleset([], _firewall.outgoing([], [{"port": 587, "to": ["192.0.2.25", "2001:db8::/64"], "why": "mail"}]))
+    assert 'ip daddr { 192.0.2.25 } meta l4proto tcp th dport 587 accept comment "mail"' in text
+    assert 'ip6 daddr { 2001:db8::/64 } meta l4proto tcp th dport 587 accept comment "mail"' in text
+    assert 'iifname "br-*" goto leave' in text and 'iifname "br-*" accept' not in text
