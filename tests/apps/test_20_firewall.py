@@ -80,7 +80,8 @@ def reached(lab: Lab, neighbour: Stranger) -> tuple[dict[tuple[str, str, int], s
 
     def wanted(zone: str, name: str, port: int) -> str:
         to = table.get((name, port), [])
-        if not ({zone, "everybody"} & set(to) or (zone == "controller" and "firewall_management_networks" in to)):
+        # The hosts themselves reach what the platform needs, and nothing else: firewall_outgoing is an empty list.
+        if not ({zone if zone in lab.hosts else "everybody"} & set(to) or (zone == "controller" and "firewall_management_networks" in to)):
             return "dropped"
         return "open" if port in listened[name] else "refused"
 
