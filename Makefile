@@ -47,7 +47,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 .PHONY: test test-vm sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation bench-restore scan
 test: bootstrap setup ## Everything: lint, unit, sanity, build, lab, every Molecule scenario; within an hour on 2 cores
 	@python tests/run.py
-test-vm: bootstrap setup ## A lab VM with a kernel of its own, in QEMU: booted and rebooted; not part of test
+test-vm: bootstrap setup ## A lab VM with a kernel of its own, in QEMU: booted, a database on it, reset by its watchdog; not part of test
 	@python tests/run.py vm
 sanity: setup ## ansible-test sanity
 	@python tests/run.py sanity

@@ -13,6 +13,7 @@ author: berth.odoo contributors (@berth-odoo)
 description:
   - Takes the inventory's groups and returns, for each host, the members, addresses and images that its roles expect.
   - Odoo is published where an edge is on another host, and Redis where an application host is.
+  - C(postgresql_watchdog) of a host is its variable, else V(automatic) where it does nothing but its part in a cluster.
   - PostgreSQL is published where other hosts need it, or where C(odoo_instances.*.analyst.networks) lets somebody in.
   - The address of a host is its variable C(host_address), else C(ansible_host), else its name.
 positional: hostvars
@@ -81,6 +82,8 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
     destinations = reverse(openings, addresses, floating, {host: int(https) for host, (_http, https) in ports.items()})
     for host in openings:
         found[host] |= {"firewall_openings": openings[host], "firewall_destinations": destinations[host]}
+    for host in tiers["database"]:
+        found[host]["postgresql_watchdog"] = hostvars[host].get("postgresql_watchdog") or found[host]["postgresql_watchdog"]
     for host in tiers["app"]:
         found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
     for host in tiers["app"][:1]:

@@ -59,6 +59,41 @@ def memory(root: Path) -> dict[str, int]:
     return {"memory_mb": usable, "memory_total_mb": total}
 
 
+def huge_pages(root: Path) -> dict[str, int]:
+    """Return how many huge pages the role C(host) wants at each boot, 0 where it wants none, and how many the kernel keeps."""
+    wanted = re.search(r"^vm\.nr_hugepages = (\d+)$", read(root / "etc/sysctl.d/80-berth.conf"), re.MULTILINE)
+    return {"wanted": int(wanted[1]) if wanted else 0, "reserved": int(read(root / "proc/sys/vm/nr_hugepages").strip() or 0)}
+
+
+WATCHDOG = os.makedev(10, 130)
+"""The device C(/dev/watchdog), the first watchdog of a kernel by whatever name."""
+
+
+def watchdog(root: Path) -> dict[str, Any]:
+    """Return whether the kernel of this host has a watchdog, what it is, and whether somebody holds it."""
+    first = root / "sys/class/watchdog/watchdog0"
+    there = (root / "dev/watchdog").exists()
+    return {
+        # A container sees those of the kernel below, and has no such device.
+        "there": there,
+        "active": there and read(first / "state").strip() == "active",
+        "identity": read(first / "identity").strip() if there else "",
+        "timeout": int(read(first / "timeout").strip() or 0) if there else 0,
+    }
+
+
+def holds(processes: Iterable[int], device: int) -> bool:
+    """Return whether one of some processes has a device open, whatever its name is where they see it."""
+    for process in processes:
+        for descriptor in Path("/proc", str(process), "fd").glob("*"):
+            try:
+                if descriptor.stat().st_rdev == device:
+                    return True
+            except OSError:  # closed, or gone, meanwhile
+                continue
+    return False
+
+
 def processors(root: Path, affinity: int) -> dict[str, Any]:
     """Return how many processors may be used, rounded up where a quota allows a part of one, and their flags."""
     cpus = affinity

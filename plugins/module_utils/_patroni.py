@@ -28,10 +28,12 @@ SELECT json_build_object(
   'lost_slots', (SELECT coalesce(json_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots WHERE wal_status = 'lost'),
   'archive_waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
   'archive_waiting_s', (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0)::bigint FROM pg_ls_archive_statusdir()
-      WHERE name LIKE '%.ready'));
+      WHERE name LIKE '%.ready'),
+  'huge_pages', current_setting('huge_pages_status') = 'on',
+  'huge_pages_needed', current_setting('shared_memory_size_in_huge_pages')::bigint);
 """
 """What one server alone knows of its ills: pages whose checksum was wrong when they were read, replication slots whose WAL is gone, and WAL that
-waits for archive_command, with the age of the oldest in seconds."""
+waits for archive_command, with the age of the oldest in seconds; and whether its shared memory is in huge pages, and how many that are."""
 
 
 # A standby does not start with less of these than its primary has, so they can be lowered on the primary first only.

@@ -349,6 +349,23 @@ def switchover_target(cluster: Mapping[str, Any], candidate: str | None) -> str:
     return str(min(fit_members, key=_preference)["name"])
 
 
+def switchover_takers(cluster: Mapping[str, Any], candidate: str | None) -> list[str]:
+    """Return who may lead after a switchover, the best first: the candidate, or of a quorum all that are as good as the best.
+
+    While a switchover to a name is on, Patroni sends everybody else to sleep for two seconds between the two leaders (ha.py, process_unhealthy_cluster),
+    and so whoever would confirm the first commits. Without a name they race, and who loses follows at once.
+
+    Raises:
+        Refused: As switchover_target.
+    """
+    best = switchover_target(cluster, candidate)
+    if candidate or cluster["synchronous_mode"] != "quorum":
+        return [best]
+    wanted = _priority(_named(cluster, best)["tags"])
+    others = [member for member in cluster["members"] if member["name"] not in (best, cluster["leader"])]
+    return [best, *(one["name"] for one in others if not _unfit(cluster, one) and _priority(one["tags"]) == wanted)]
+
+
 def _preference(member: Mapping[str, Any]) -> tuple[int, int, str]:
     """Sort members: those that the operator prefers first, then those that have least to repeat."""
     return -_priority(member["tags"]), member["replay_lag_bytes"] or 0, member["name"]

@@ -567,7 +567,7 @@ def _machines(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], not
 
 def _machine(facts: Mapping[str, Any]) -> _sizing.Machine:
     data: Mapping[str, Any] = next(iter(facts["disks"]), {})
-    return _sizing.Machine(facts["cpus"], facts["memory_mb"], data.get("kind", "ssd"), data.get("size_mb", 0))
+    return _sizing.Machine(facts["cpus"], facts["memory_mb"], data.get("kind", "ssd"), data.get("size_mb", 0), not facts["container"])
 
 
 def _well_formed(instances: Any) -> dict[str, Mapping[str, Any]]:

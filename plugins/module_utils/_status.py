@@ -199,6 +199,64 @@ def ledger_note(ledger: Mapping[str, Any]) -> str:
     return f"{last['time']} {last['user']} with {last['playbook']}, run {ledger['lines']} in the ledger"
 
 
+def watchdog_problem(info: Mapping[str, Any]) -> str | None:
+    """Return why a member could lead, or leads, without the watchdog that it shall have; None when all is well."""
+    watchdog, cluster = info.get("watchdog"), info.get("postgresql") or {}
+    if not watchdog:
+        return None
+    if watchdog["mode"] == "required" and not watchdog["there"]:
+        return (
+            "PostgreSQL does not lead here: postgresql_watchdog is required, and the kernel has no watchdog. Type on the host: modprobe softdog; "
+            "a container has none, set postgresql_watchdog: never for it"
+        )
+    leads = cluster.get("leader") and cluster["leader"] == cluster.get("member") and not cluster.get("paused")
+    if leads and watchdog["there"] and not watchdog["held"]:
+        why = (
+            f"somebody else holds {watchdog['identity']}, systemd where RuntimeWatchdogSec is set (/etc/systemd/system.conf)"
+            if watchdog["active"]
+            else "its Patroni did not open it, which is tried once; type: ansible-playbook … berth.odoo.site --tags database, then berth.odoo.switchover"
+        )
+        return f"PostgreSQL leads here, and nothing resets the host when Patroni hangs: {why}"
+    return None
+
+
+def watchdog_notes(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return who is reset when Patroni hangs there, and where nothing does that."""
+    told = {host: info["watchdog"] for host, info in hosts.items() if info.get("watchdog")}
+    without = [host for host, one in told.items() if not one["there"]]
+    found = [
+        f"Watchdog: {one['identity']} resets {host} when Patroni is silent for {one['timeout']} s"
+        for host, one in told.items()
+        if one["held"]
+    ]
+    if without:
+        found.append(
+            f"Watchdog: none on {', '.join(without)}; a leader that hangs there is not reset, and gives its lease up when it wakes"
+        )
+    return found
+
+
+def huge_pages_problem(info: Mapping[str, Any]) -> str | None:
+    """Return why the huge pages that are kept for PostgreSQL serve nobody; None when they do."""
+    pages, health = info.get("huge_pages") or {}, (info.get("postgresql") or {}).get("health") or {}
+    if not pages.get("wanted") or "huge_pages" not in health or health["huge_pages"]:
+        return None
+    wanted, reserved, needed = pages["wanted"], pages["reserved"], health["huge_pages_needed"]
+    lost = f"; {2 * reserved} MB are kept for nobody" if reserved else ""
+    if wanted < needed:
+        remedy = f"host_sysctl: {{vm.nr_hugepages: {needed + needed // 50}}}, and berth.odoo.site"
+        return f"PostgreSQL runs without huge pages: it needs {needed}, and {wanted} are wanted{lost}. Type: {remedy}"
+    if reserved < needed:
+        return (
+            f"PostgreSQL runs without huge pages: the kernel found {reserved} of {wanted} in one piece{lost}. Reboot the host (berth.odoo.patch -e "
+            "patch_reboot=always), or give them back: host_sysctl: {vm.nr_hugepages: 0}"
+        )
+    return (
+        f"PostgreSQL runs without the {reserved} huge pages that are kept for it, because it was started before. Type: ansible-playbook … "
+        "berth.odoo.restart_rolling -e restart_all=true"
+    )
+
+
 def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], controller: Sequence[str] = ()) -> list[str]:
     """Return every problem of every host, each as one line that starts with the host's name.
 
@@ -224,6 +282,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str],
         found.extend(f"{host}: {reason}" for reason in drill_problems(info.get("drills") or {}))
         found.extend(f"{host}: {_LEDGER}: {reason}" for reason in (info.get("ledger") or {}).get("problems", []))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(disk_problem, info.get("disks") or [])))
+        found.extend(f"{host}: {reason}" for reason in filter(None, (watchdog_problem(info), huge_pages_problem(info))))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(certificate_problem, info.get("certificates", []))))
         # They are renewed by every run, in time.
         found.extend(
@@ -338,7 +397,7 @@ def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], c
     # Every member says the same of all; one that does not reach etcd knows less.
     for cluster in sorted(clusters, key=lambda one: bool(one["dcs_error"]))[:1]:
         notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
-    notes = [*drained(hosts), *floating_notes(hosts), *notes]
+    notes = [*drained(hosts), *floating_notes(hosts), *watchdog_notes(hosts), *notes]
     found = problems(hosts, inventory, controller)
     services = [service for info in hosts.values() for service in info.get("services", []) if not service.get("stopped")]
     up = sum(1 for service in services if service_problem(service) is None)

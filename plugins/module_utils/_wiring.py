@@ -223,6 +223,12 @@ def analyst_networks(instances: Mapping[str, Mapping[str, Any]] | None) -> list[
     return [network for instance in (instances or {}).values() for network in (instance.get("analyst") or {}).get("networks") or []]
 
 
+def _alone(host: str, tiers: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether a host does nothing but its part in a cluster of the database, so that nobody else minds when it is reset."""
+    members = tiers.get("database") or []
+    return len(members) > 1 and host in members and not any(host in (tiers.get(tier) or []) for tier in ("app", "cache", "edge"))
+
+
 def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *, readers: bool = False) -> dict[str, dict[str, Any]]:
     """Return who reaches whom, and where, as the variables that the roles take.
 
@@ -236,8 +242,8 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
 
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
-        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(haproxy_members), C(redis_publish_address), C(odoo_redis),
-        C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps), C(edges) and C(drill_addresses).
+        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(postgresql_watchdog), C(haproxy_members),
+        C(redis_publish_address), C(odoo_redis), C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps), C(edges) and C(drill_addresses).
         Each host has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
@@ -260,6 +266,7 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
                 **{f"{name}-etcd": addresses[name] for name in members if name != host},
             },
             "postgresql_client_networks": [f"{addresses[name]}/32" for name in app] if published else [],
+            "postgresql_watchdog": "automatic" if _alone(host, tiers) else "never",
             # The member on the same host is next door.
             "haproxy_members": {name: "postgresql" if name == host else addresses[name] for name in database},
             "redis_publish_address": addresses[host] if host in cache and set(app) - {host} else "",

@@ -12,6 +12,7 @@ version_added: 0.1.0
 author: berth.odoo contributors (@berth-odoo)
 description:
   - Converges what every host of the platform needs. When nothing is to be done it takes a quarter of a second.
+  - Of C(vm.nr_hugepages) the kernel does what it can. Where it found fewer pages in one piece, RV(not_applied) says how many, and the next run tries again.
   - Whether a kernel setting can be written is tried and not guessed. In a container, whose kernel belongs to somebody else, a
     read-only setting is written to the file, named in RV(not_applied), and not an error.
   - A service is compared with the time at which its configuration was written, so an interrupted run is completed by the next.
@@ -90,7 +91,7 @@ changes:
   elements: str
   sample: ["set the time zone to Europe/Berlin"]
 not_applied:
-  description: Kernel settings that this host may not write, with the reason.
+  description: Kernel settings that this host may not write, or that its kernel did only in part, with the reason.
   returned: success
   type: dict
   sample: {"vm.swappiness": "read-only here"}
@@ -108,6 +109,8 @@ from ..module_utils import _apt, _systemd
 SYSCTL = Path("/etc/sysctl.d/80-berth.conf")
 JOURNAL = Path("/etc/systemd/journald.conf.d/80-berth.conf")
 TIMESYNC = Path("/etc/systemd/timesyncd.conf.d/80-berth.conf")
+HUGE_PAGES = "vm.nr_hugepages"
+"""The one setting of which the kernel does only what it can."""
 OTHER_CLOCKS = ("chrony", "ntpsec", "openntpd")
 HEADER = "# Managed by Ansible (berth.odoo.host_base).\n"
 
@@ -228,6 +231,10 @@ class Host:
                     self.not_applied[key] = f"{os.strerror(error.errno).lower()}, it is {now}"
                     return
                 raise HostError(f"host_sysctl: the kernel refuses {key} = {value}: {error.strerror}. It is {now}.") from error
+            if key == HUGE_PAGES and (got := int(path.read_text(encoding="ascii"))) != int(value):
+                if str(got) == now:
+                    self.changes.pop()
+                self.not_applied[key] = f"the kernel found {got} pages of {value} in one piece; the others are there after a reboot"
 
     # -- services
 
@@ -302,7 +309,8 @@ def main() -> None:
         module.fail_json(msg=str(error), changes=host.changes)
     if host.not_applied:
         module.warn(
-            f"the kernel of this host may not be changed from here, set for the next boot only: {', '.join(sorted(host.not_applied))}"
+            "set for the next boot only, this kernel does not do it now: "
+            + ", ".join(f"{key} ({reason})" for key, reason in sorted(host.not_applied.items()))
         )
     module.exit_json(changed=bool(host.changes), changes=host.changes, not_applied=host.not_applied, diff=host.diff)
 

@@ -124,6 +124,19 @@ leaves:
   returned: always
   type: list
   elements: dict
+huge_pages:
+  description: C(wanted), how many the role C(host) keeps at each boot; C(reserved), how many the kernel keeps now.
+  returned: always
+  type: dict
+  sample: {wanted: 2208, reserved: 2208}
+watchdog:
+  description:
+    - What resets this host when the Patroni here hangs, V(null) where no member runs or none is wanted.
+    - C(mode), V(automatic) or V(required); C(there), whether the kernel has one; C(held), whether Patroni holds it, as a leader does; C(active), whether
+      anybody does; C(identity) and C(timeout), in seconds.
+  returned: always
+  type: dict
+  sample: {mode: automatic, there: true, held: true, active: true, identity: Software Watchdog, timeout: 25}
 certificates:
   description: One entry a server name, with C(der) (base64) or C(error).
   returned: always
@@ -279,6 +292,19 @@ def read_cluster(client: DockerClient, base_dir: str, timeout: float) -> dict[st
         return {"error": str(error)}
 
 
+def read_watchdog(client: DockerClient, base_dir: str) -> dict[str, Any] | None:
+    """Return what the watchdog of this host is to the Patroni on it; None where no member runs or none is wanted."""
+    container = find_container(client, "postgresql", "postgresql", optional=True)
+    settings = _machine.read(Path(base_dir, "postgresql/config/patroni.yml"))
+    mode = re.search(r"^watchdog:\n +mode: (automatic|required)$", settings, re.MULTILINE)
+    if container is None or mode is None:
+        return None
+    top = client.get(f"/containers/{container.id}/top")
+    processes = [dict(zip(top["Titles"], line, strict=True)) for line in top["Processes"]]
+    patroni = [int(process["PID"]) for process in processes if "patroni" in process["CMD"]]
+    return {"mode": mode[1], "held": _machine.holds(patroni, _machine.WATCHDOG), **_machine.watchdog(Path("/"))}
+
+
 def read_disks(sources: set[str]) -> list[dict[str, Any]]:
     """Return how full each file system is that holds one of some directories, as df says it."""
     found: dict[int, dict[str, Any]] = {}
@@ -408,11 +434,13 @@ def main() -> None:
     options = module.params
     services: list[dict[str, Any]] = []
     cluster: dict[str, Any] | None = None
+    watchdog: dict[str, Any] | None = None
     docker_error = ""
     try:
         client = DockerClient(timeout=options["timeout"] * 5)
         services = read_services(client)
         cluster = read_cluster(client, options["base_dir"], options["timeout"])
+        watchdog = read_watchdog(client, options["base_dir"])
     except (DockerError, DockerUnavailable) as error:
         docker_error = f"the Docker engine cannot be asked: {error}"
     try:
@@ -429,6 +457,8 @@ def main() -> None:
         docker_error=docker_error,
         services=add_missing(services, options["base_dir"]),
         postgresql=cluster,
+        watchdog=watchdog,
+        huge_pages=_machine.huge_pages(Path("/")),
         disks=read_disks({options["base_dir"], *(source for service in services for source in service["sources"])}),
         leaves=read_leaves(options["base_dir"]),
         certificates=[

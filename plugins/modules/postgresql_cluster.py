@@ -46,7 +46,10 @@ options:
     choices: [switchover, failover, restarted, reinitialized, removed, vacated, back, paused, resumed]
     required: true
   candidate:
-    description: The member that shall lead. Without it a switchover takes the one with least to repeat, by Patroni's C(failover_priority) first.
+    description: >-
+      The member that shall lead.
+      Without it a switchover takes the one with least to repeat, by Patroni's C(failover_priority) first; where commits wait for a quorum, the quicker of
+      those that are as good.
     type: str
   member:
     description: >-
@@ -112,7 +115,7 @@ from:
   returned: with O(state=switchover) and O(state=failover), with O(state=vacated) where it handed over
   type: str
 to:
-  description: The member that leads. In check mode the one that would.
+  description: The member that leads. In check mode one that would.
   returned: with O(state=switchover) and O(state=failover), with O(state=vacated) where it handed over
   type: str
 gap_seconds:
@@ -177,7 +180,7 @@ from ..module_utils._patroni_cluster import (
     promotion,
     restart_needed,
     slot_name,
-    switchover_target,
+    switchover_takers,
     unsettled,
 )
 from ..module_utils._psql import PsqlError, find_container, psql
@@ -251,27 +254,28 @@ def says_writable(api: PatroniApi) -> bool:
     return (status["role"], status["state"]) == ("primary", "running")
 
 
-def hand_over(session: Session, old: str, new: str) -> float:
-    """Switch over, and return the seconds during which no leader accepted writes.
+def hand_over(session: Session, old: str, takers: list[str]) -> tuple[str, float]:
+    """Switch over, and return who leads and the seconds during which no leader accepted writes.
 
-    Both are asked by one clock, this host's. Patroni's history has the moment of the promotion only, by another one.
+    All are asked by one clock, this host's. Patroni's history has the moment of the promotion only, by another one.
     """
-    leaving, coming = session.api(old), session.api(new)
+    leaving, coming = session.api(old), {name: session.api(name) for name in takers}
     deadline = time.monotonic() + session.timeout
     name = session.before["cluster_name"]
+    candidate = ["--candidate", *takers] if len(takers) == 1 else []
     with ThreadPoolExecutor(max_workers=1) as pool:
         last = time.monotonic()
-        command = pool.submit(session.command, "switchover", "--force", "--leader", old, "--candidate", new, name)
-        while not says_writable(coming):
+        command = pool.submit(session.command, "switchover", "--force", "--leader", old, *candidate, name)
+        while not (new := next((taker for taker, api in coming.items() if says_writable(api)), "")):
             ended = command.done()
             if says_writable(leaving):
                 last = time.monotonic()
                 if ended:  # Patroni gave up and the old leader goes on, or the command failed and raises here
                     raise PatroniError(f"{old} still leads. patronictl said: {command.result().strip()}")
             if time.monotonic() > deadline:
-                raise PatroniError(f"{new} does not accept writes {session.timeout} s (timeout) after the command")
+                raise PatroniError(f"{' or '.join(takers)} does not accept writes {session.timeout} s (timeout) after the command")
             time.sleep(GAP_INTERVAL)
-        return round(time.monotonic() - last, 2)
+        return new, round(time.monotonic() - last, 2)
 
 
 def led_by(session: Session, member: str, also: str | None) -> tuple[Cluster, dict[str, Any] | None]:
@@ -295,11 +299,11 @@ def led_by(session: Session, member: str, also: str | None) -> tuple[Cluster, di
 def switchover(session: Session, check_mode: bool) -> dict[str, Any]:
     """Hand the leading role over."""
     old = session.before["leader"]
-    new = switchover_target(session.before, session.options["candidate"])
-    result = {"changed": new != old, "from": old, "to": new}
+    takers = switchover_takers(session.before, session.options["candidate"])
+    result = {"changed": takers != [old], "from": old, "to": takers[0]}
     if result["changed"] and not check_mode:
-        result["gap_seconds"] = hand_over(session, old, new)
-        result["cluster"], result["promotion"] = led_by(session, new, old)
+        result["to"], result["gap_seconds"] = hand_over(session, old, takers)
+        result["cluster"], result["promotion"] = led_by(session, result["to"], old)
     return result
 
 

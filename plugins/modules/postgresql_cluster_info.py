@@ -210,6 +210,12 @@ health:
     archive_waiting_s:
       description: "Seconds for which the oldest of them waits."
       type: int
+    huge_pages:
+      description: "Whether its shared memory is in huge pages."
+      type: bool
+    huge_pages_needed:
+      description: "How many pages its shared memory takes, whether it is in them or not."
+      type: int
 problems:
   description: What an operator should know, one sentence each; empty when all is well.
   returned: always

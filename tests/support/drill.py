@@ -97,3 +97,14 @@ def drill(play: Player, fault: str, **variables: Any) -> tuple[Run, dict[str, An
     run = play("playbooks/drill_failover.yml", variables={"drill_fault": fault, "confirm": CLUSTER, **variables}, settings=settings)
     new = {name: record for name, record in evidence(host).items() if name not in before}
     return run, next(iter(new.values()), None)
+
+
+def expect_unnoticed(record: dict[str, Any] | None) -> None:
+    """Fail unless a drill of something planned left its evidence, and nobody noticed it: nothing lost or refused, and nobody waited for a lease to end."""
+    assert record
+    measured, timers = record["measured"], record["timers"]
+    counts = ("lost_writes", "failed_requests", "logouts", "two_primaries")
+    assert {name: measured[name] for name in counts} == dict.fromkeys(counts, 0), measured["complaints"]
+    assert measured["writes"] > 200
+    assert measured["requests"] > 10
+    assert measured["stall_s"] < timers["ttl"] - timers["loop_wait"]

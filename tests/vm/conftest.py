@@ -20,4 +20,5 @@ def lab() -> Lab:
     from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Lab
 
     name = os.environ.get("BERTH_LAB", "vm")
-    return Lab(name, (REPOSITORY / "tests/database/inventory/one.yml", REPOSITORY / ".cache/lab" / name / "inventory"))
+    sources = ("tests/database/inventory/one.yml", "tests/vm/inventory.yml", f".cache/lab/{name}/inventory")
+    return Lab(name, tuple(REPOSITORY / source for source in sources))

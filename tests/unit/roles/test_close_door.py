@@ -9,8 +9,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import yaml
 
-FILE = Path(__file__).resolve().parents[3] / "roles/postgresql/files/close_door.py"
+ROLE = Path(__file__).resolve().parents[3] / "roles/postgresql"
+FILE = ROLE / "files/close_door.py"
 spec = importlib.util.spec_from_file_location("close_door", FILE)
 assert spec and spec.loader
 program = importlib.util.module_from_spec(spec)
@@ -70,3 +72,15 @@ def test_it_waits_for_transactions_but_not_for_ever(monkeypatch: pytest.MonkeyPa
     assert program.main() == 0
     assert program.MOST_S <= now[0] < program.MOST_S + 0.2
     assert file.read_text() == program.closed(RULES)
+
+
+@pytest.mark.parametrize("plan", ["safe", "fast"])
+def test_a_primary_that_was_cut_off_is_gone_before_its_watchdog_bites(plan: str) -> None:
+    """Patroni's inequality, and what is left for it between the last renewal of its lease and the reset of the host."""
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))
+    numbers, margin = variables["__postgresql_plans"][plan], variables["__postgresql_safety_margins"][plan]
+    assert numbers["loop_wait"] + 2 * numbers["retry_timeout"] <= numbers["ttl"]
+    # ha.py of Patroni 4.0: update_leader fails, check_failsafe_topology asks with timeout=2, retries=1, and demote("offline") stops PostgreSQL fast.
+    failsafe, connections = 2 * 2, 1
+    assert margin > 0
+    assert numbers["loop_wait"] + numbers["retry_timeout"] + failsafe + program.MOST_S + connections <= numbers["ttl"] - margin

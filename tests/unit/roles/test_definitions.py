@@ -55,6 +55,7 @@ INPUTS = {
         "postgresql_member_name": "db2",
         "postgresql_members": {"db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"},
         "postgresql_failover_plan": "fast",
+        "postgresql_watchdog": "required",
         "postgresql_etcd_hosts": ["db1-etcd:2379", "db2-etcd:2379", "db3-etcd:2379"],
         "postgresql_hosts": {"db1": "10.0.0.11", "db1-etcd": "10.0.0.11", "db3": "10.0.0.13", "db3-etcd": "10.0.0.13"},
         "postgresql_publish_address": "10.0.0.12",

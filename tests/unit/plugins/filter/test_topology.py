@@ -33,3 +33,11 @@ def test_what_is_open_follows_from_the_instances_and_the_ports_of_the_edge() -> 
         (8103, ["10.0.0.2"]),
     ]
     assert [entry["port"] for entry in found["db1"]["firewall_openings"]] == [80, 8443, 5432, 8008]
+
+
+def test_who_has_a_watchdog_is_the_inventory_s_choice() -> None:
+    groups = {"app": ["app1"], "database": ["db1", "db2", "db3"], "cache": ["app1"], "edge": ["app1"]}
+    hosts = {name: {"ansible_host": f"10.0.0.{number}"} for number, name in enumerate(["app1", "db1", "db2", "db3"], 1)}
+    hosts["db2"]["postgresql_watchdog"] = "required"
+    found = topology(groups, hosts)
+    assert [found[name]["postgresql_watchdog"] for name in groups["database"]] == ["automatic", "required", "automatic"]

@@ -336,3 +336,33 @@ def test_nobody_claims_an_address_of_the_loopback() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, as raw sockets do")
     assert _machine.claimed_by("lo", "192.0.2.1", 0.1) == ""
+
+
+def test_huge_pages_that_are_wanted_and_kept(tmp_path: Path) -> None:
+    assert _machine.huge_pages(tmp_path) == {"wanted": 0, "reserved": 0}
+    for name, text in (
+        ("etc/sysctl.d/80-berth.conf", "vm.dirty_bytes = 7\nvm.nr_hugepages = 1104\n"),
+        ("proc/sys/vm/nr_hugepages", "812\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text, encoding="ascii")
+    assert _machine.huge_pages(tmp_path) == {"wanted": 1104, "reserved": 812}
+
+
+def test_a_container_does_not_have_the_watchdog_that_it_sees(tmp_path: Path) -> None:
+    first = tmp_path / "sys/class/watchdog/watchdog0"
+    first.mkdir(parents=True)
+    for name, text in (("state", "active\n"), ("identity", "Software Watchdog\n"), ("timeout", "25\n")):
+        (first / name).write_text(text, encoding="ascii")
+    assert _machine.watchdog(tmp_path) == {"there": False, "active": False, "identity": "", "timeout": 0}
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/watchdog").touch()
+    assert _machine.watchdog(tmp_path) == {"there": True, "active": True, "identity": "Software Watchdog", "timeout": 25}
+
+
+def test_who_holds_a_device_is_found_by_its_number() -> None:
+    null = os.stat("/dev/null").st_rdev
+    with open("/dev/null", "wb"):
+        assert _machine.holds([os.getpid()], null)
+    assert not _machine.holds([os.getpid()], _machine.WATCHDOG)
+    assert not _machine.holds([2**22 + 1], null)

@@ -245,6 +245,18 @@ def test_with_named_synchronous_standbys_only_those_take_over() -> None:
         cluster_rules.switchover_target(cluster, "db3")
 
 
+def test_of_a_quorum_all_that_are_as_good_may_take_over() -> None:
+    assert described("three")["synchronous_mode"] == "quorum"
+    assert cluster_rules.switchover_takers(described("three"), None) == ["db2", "db3"]
+    assert cluster_rules.switchover_takers(described("three"), "db3") == ["db3"]
+    preferred = described("three", lambda answers: of(answers, "db3").update(tags={"failover_priority": "2"}))
+    assert cluster_rules.switchover_takers(preferred, None) == ["db3"]
+    kept = described("three", lambda answers: of(answers, "db2").update(tags={"nofailover": True}))
+    assert cluster_rules.switchover_takers(kept, None) == ["db3"]
+    # Commits wait for one of them, by its name.
+    assert cluster_rules.switchover_takers(described("two_synchronous"), None) == ["db2"]
+
+
 def test_priorities_and_nofailover_count() -> None:
     def tagged(**tags: Any) -> Change:
         return lambda answers: of(answers, "db2").update(tags=tags)

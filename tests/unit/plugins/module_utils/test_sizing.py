@@ -420,7 +420,11 @@ def test_a_dedicated_database_host_gives_postgresql_nearly_everything() -> None:
     hosts = {"app1": Machine(4, 8000), "db1": Machine(4, 16384, "nvme", 100_000)}
     tiers = {"database": ["db1"], "app": ["app1"], "edge": ["app1"], "cache": ["app1"]}
     part = plan(hosts, tiers, {host: {"main": {"users": 40}} for host in hosts}).hosts["db1"]
-    assert part["postgresql"]["memory_mb"] == 16384 - part["memory"]["reserve_mb"] - 256
+    kept = 2 * part["postgresql"]["huge_pages"]
+    assert part["postgresql"]["memory_mb"] + kept == 16384 - part["memory"]["reserve_mb"] - 256
+    # A control group does not count them, and so the container may have that much less.
+    assert (part["memory"]["limits"]["postgresql"], part["memory"]["limits"][_sizing.PAGES]) == (part["postgresql"]["memory_mb"], kept)
+    assert part["postgresql"]["parameters"]["shared_buffers"] == "3792MB"
     assert part["postgresql"]["cpus"] == 4
     assert part["postgresql"]["parameters"]["effective_io_concurrency"] == 256
 
@@ -443,3 +447,57 @@ def test_the_table_is_aligned_and_adds_up() -> None:
     assert "\033" not in "".join(lines)
     numbers = [int(line[:column].split()[-2]) for line in lines[1:]]
     assert sum(numbers[1:]) == numbers[0]
+
+
+MEASURED = """
+  64 25 38   64 100 39   64 200 42   64 400 46   64 1000 62
+ 256 25 140  256 100 141  256 200 144  256 400 148  256 1000 163
+ 512 25 275  512 100 277  512 200 280  512 400 284  512 1000 299
+1024 25 539  1024 100 541  1024 200 543  1024 400 548  1024 1000 563
+2048 25 1067  2048 100 1069  2048 200 1071  2048 400 1076  2048 1000 1091
+4096 25 2123  4096 100 2125  4096 200 2127  4096 400 2132  4096 1000 2147
+8192 25 4218  8192 100 4220  8192 200 4222  8192 400 4227  8192 1000 4242
+16384 25 8408  16384 100 8410  16384 200 8412  16384 400 8417  16384 1000 8432
+"""
+"""shared_buffers in MB, max_connections, and what ``postgres -C shared_memory_size_in_huge_pages`` of 17.12 said, with the other parameters that the role
+sets for all (max_worker_processes 16, max_wal_senders 10, max_locks_per_transaction 64, pg_stat_statements)."""
+
+
+def test_as_many_huge_pages_as_postgresql_asks_for() -> None:
+    numbers = [int(word) for word in MEASURED.split()]
+    for buffers, connections, pages in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+        parameters = {"shared_buffers": f"{buffers}MB", "max_connections": connections, "huge_pages": "try"}
+        wanted = _sizing.huge_pages_mb(4 * buffers + 8 * connections, parameters) // _sizing.HUGE_PAGE_MB
+        assert pages <= wanted <= pages + 45 if buffers >= _sizing.HUGE_PAGES_FROM_MB else wanted == 0, (buffers, connections)
+
+
+def database(memory_mb: int = 16384, overrides: dict[str, Any] | None = None, **machine: Any) -> _sizing.Plan:
+    hosts = {"app1": Machine(4, 8000), "db1": Machine(4, memory_mb, "nvme", 100_000, **machine)}
+    tiers = {"database": ["db1"], "app": ["app1"], "edge": ["app1"], "cache": ["app1"]}
+    return plan(hosts, tiers, {host: {"main": {"users": 40}} for host in hosts}, {"db1": overrides or {}})
+
+
+def test_where_huge_pages_are_not_worth_it_or_not_possible_none_are_kept() -> None:
+    assert database(4096).hosts["db1"]["postgresql"]["huge_pages"] == 0
+    contained = database(own_kernel=False)
+    assert contained.hosts["db1"]["postgresql"]["huge_pages"] == 0
+    assert [host for host, note in contained.notes if "huge pages" in note] == ["db1"]
+    assert database(overrides={"postgresql_parameters": {"huge_pages": "off"}}).hosts["db1"]["postgresql"]["huge_pages"] == 0
+    # When the kernel has none, the container's limit must hold the buffers.
+    assert database(overrides={"postgresql_parameters": {"shared_buffers": "8GB"}}).hosts["db1"]["postgresql"]["huge_pages"] == 0
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, 0), (0, 0), (2200, None), (1900, 1900)])
+def test_who_sets_huge_pages_himself_is_right(given: int | None, kept: int | None) -> None:
+    own = database().hosts["db1"]
+    result = database(overrides={"host_sysctl": {"vm.nr_hugepages": given}})
+    assert not result.problems
+    part = result.hosts["db1"]["postgresql"]
+    assert part["huge_pages"] == (own["postgresql"]["huge_pages"] if kept is None else kept)
+    assert part["memory_mb"] + 2 * part["huge_pages"] == own["postgresql"]["memory_mb"] + 2 * own["postgresql"]["huge_pages"]
+
+
+def test_huge_pages_that_serve_nobody_are_refused() -> None:
+    (problem,) = database(overrides={"host_sysctl": {"vm.nr_hugepages": 500}}).problems
+    assert problem.subject == "host_sysctl: vm.nr_hugepages"
+    assert "500 pages of 2 MB" in problem.found and "vm.nr_hugepages: 19" in problem.remedy

@@ -256,3 +256,61 @@ def test_the_floating_address_is_at_one_edge() -> None:
 
 def test_an_edge_that_is_not_seen_may_have_the_floating_address() -> None:
     assert problems({"app1": {"unreachable": "timed out"}, "front": floating(False)}) == ["app1: unreachable: timed out"]
+
+
+def guarded(leader: str = "db1", paused: bool = False, **watchdog: Any) -> dict[str, Any]:
+    softdog = {"mode": "automatic", "there": True, "held": True, "active": True, "identity": "Software Watchdog", "timeout": 25}
+    cluster = {"problems": [], "summary": ["berth"], "dcs_error": "", "member": "db1", "leader": leader, "paused": paused}
+    return host(postgresql=cluster, watchdog={**softdog, **watchdog})
+
+
+def test_a_leader_with_a_watchdog_is_said_and_no_problem() -> None:
+    hosts = {"db1": guarded(), "db2": guarded(held=False, active=False)}
+    hosts["db2"]["postgresql"]["member"] = "db2"
+    assert problems(hosts) == []
+    assert "Watchdog: Software Watchdog resets db1 when Patroni is silent for 25 s" in screen(hosts)
+
+
+NONE = {"there": False, "held": False, "active": False, "identity": "", "timeout": 0}
+
+
+def test_hosts_without_a_watchdog_are_named() -> None:
+    hosts = {"db1": guarded(**NONE), "db2": guarded(**NONE), "app1": host()}
+    assert problems(hosts) == []
+    assert "Watchdog: none on db1, db2; " in screen(hosts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({**NONE, "mode": "required"}, "postgresql_watchdog is required, and the kernel has no watchdog"),
+        ({"held": False}, "somebody else holds Software Watchdog, systemd where RuntimeWatchdogSec is set"),
+        ({"held": False, "active": False}, "its Patroni did not open it"),
+        ({"held": False, "active": False, "leader": "db2"}, ""),
+        # Patroni lets it go, and status says already that nobody takes over.
+        ({"held": False, "active": False, "paused": True}, ""),
+    ],
+)
+def test_a_leader_that_nothing_resets_is_a_problem(changes: dict[str, Any], words: str) -> None:
+    found = problems({"db1": guarded(**changes)})
+    assert len(found) == bool(words)
+    assert all(words in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reserved", "used", "words"),
+    [
+        (1104, 1104, True, ""),
+        (0, 0, False, ""),
+        (0, 512, False, ""),  # somebody else's
+        (1104, 812, False, "the kernel found 812 of 1104 in one piece; 1624 MB are kept for nobody"),
+        (1104, 0, False, "the kernel found 0 of 1104 in one piece. "),
+        (1000, 1000, False, "it needs 1090, and 1000 are wanted; 2000 MB are kept for nobody. Type: host_sysctl: {vm.nr_hugepages: 1111}"),
+        (1104, 1104, False, "because it was started before. Type: ansible-playbook … berth.odoo.restart_rolling -e restart_all=true"),
+    ],
+)
+def test_huge_pages_that_serve_nobody_are_a_problem(wanted: int, reserved: int, used: bool, words: str) -> None:
+    cluster = {"problems": [], "summary": ["berth"], "dcs_error": "", "health": {"huge_pages": used, "huge_pages_needed": 1090}}
+    found = problems({"db1": host(postgresql=cluster, huge_pages={"wanted": wanted, "reserved": reserved})})
+    assert len(found) == bool(words)
+    assert all(words in line for line in found)

@@ -165,3 +165,16 @@ def test_each_instance_has_a_network_and_its_roles_are_known() -> None:
     assert wiring["networks"] == ["berth-odoo-main", "berth-odoo-test"]
     made = {role["name"] for role in wiring["postgresql_roles"]} - {MONITORING_ROLE["name"]}
     assert made <= {*roles_of("main"), *roles_of("trial")}
+
+
+def test_only_a_host_that_does_nothing_else_is_reset_when_its_leader_hangs() -> None:
+    tiers = {"edge": ["app1"], "app": ["app1", "db1"], "database": ["db1", "db2", "db3"], "witness": ["db3"]}
+    found = topology(tiers, ADDRESSES)
+    assert {host: found[host]["postgresql_watchdog"] for host in found} == {
+        "app1": "never",
+        "db1": "never",
+        "db2": "automatic",
+        "db3": "automatic",
+    }
+    # A member alone would be reset for nobody's sake.
+    assert topology({"app": ["app1"], "database": ["db1"]}, ADDRESSES)["db1"]["postgresql_watchdog"] == "never"

@@ -111,7 +111,7 @@ def test_a_switchover_tells_measures_and_waits() -> None:
     after = described("after_switchover")
     unfinished = changed(after, "db1", state="starting")
     apis = {"db1": Api([True, True, None, False]), "db2": Api([False, False, False, False, True])}
-    session = Session(described("three"), described("three"), PatroniError("in between"), unfinished, after, apis=apis)
+    session = Session(described("three"), described("three"), PatroniError("in between"), unfinished, after, apis=apis, candidate="db2")
     session.busy.clear()
     apis["db2"].once_writable = session.busy.set
     result = postgresql_cluster.switchover(session, check_mode=False)
@@ -120,6 +120,19 @@ def test_a_switchover_tells_measures_and_waits() -> None:
     assert 0 < result["gap_seconds"] < 1
     assert result["cluster"] is after
     assert result["promotion"]["promoted_at"] == "2026-11-24T19:02:21.549624+00:00"
+
+
+def test_of_a_quorum_whoever_is_quicker_takes_over() -> None:
+    """Nobody is named, because Patroni lets all others sleep for two seconds then."""
+    apis = {"db1": Api([True, False]), "db2": Api([False]), "db3": Api([False, False, True])}
+    led = changed(described("after_switchover"), "db2", role="quorum_standby", state="streaming", writable=False, lag_bytes=0)
+    led = changed(led, "db3", role="leader", state="running", writable=True)
+    session = Session(described("three"), {**led, "leader": "db3"}, apis=apis)
+    session.busy.clear()
+    apis["db3"].once_writable = session.busy.set
+    result = postgresql_cluster.switchover(session, check_mode=False)
+    assert session.commands == [("switchover", "--force", "--leader", "db1", "berth")]
+    assert (result["from"], result["to"]) == ("db1", "db3")
 
 
 def test_check_mode_and_a_leader_that_leads_already_tell_nothing() -> None:
@@ -131,21 +144,21 @@ def test_check_mode_and_a_leader_that_leads_already_tell_nothing() -> None:
 
 
 def test_a_refused_switchover_says_patronis_words() -> None:
-    session = Session(described("three"), apis={"db1": Api([True]), "db2": Api([False])})
+    session = Session(described("three"), apis={"db1": Api([True]), "db2": Api([False]), "db3": Api([None])})
     session.refusal = PatroniError("Switchover failed, details: 412, no good candidates have been found")
     with pytest.raises(PatroniError, match="412, no good candidates"):
         postgresql_cluster.switchover(session, check_mode=False)
 
 
 def test_a_switchover_that_patroni_gave_up_is_no_success() -> None:
-    session = Session(described("three"), apis={"db1": Api([True]), "db2": Api([False])})
+    session = Session(described("three"), apis={"db1": Api([True]), "db2": Api([False]), "db3": Api([False])})
     with pytest.raises(PatroniError, match=r"db1 still leads\. patronictl said: patronictl's words"):
         postgresql_cluster.switchover(session, check_mode=False)
 
 
 def test_a_new_leader_that_never_accepts_writes_is_named() -> None:
-    session = Session(described("three"), apis={"db1": Api([None]), "db2": Api([None])})
-    with pytest.raises(PatroniError, match=r"db2 does not accept writes 1 s \(timeout\) after the command"):
+    session = Session(described("three"), apis={"db1": Api([None]), "db2": Api([None]), "db3": Api([None])})
+    with pytest.raises(PatroniError, match=r"db2 or db3 does not accept writes 1 s \(timeout\) after the command"):
         postgresql_cluster.switchover(session, check_mode=False)
 
 
@@ -193,10 +206,10 @@ def test_a_restart_is_of_this_hosts_member_and_only_when_needed() -> None:
 
 
 def test_who_goes_away_hands_over_when_it_leads() -> None:
-    apis = {"db1": Api([False]), "db2": Api([False, True])}
+    apis = {"db1": Api([False]), "db2": Api([False, True]), "db3": Api([False])}
     session = Session(described("three"), described("after_switchover"), apis=apis, member="db1")
     result = postgresql_cluster.vacated(session, check_mode=False)
-    assert session.commands == [("switchover", "--force", "--leader", "db1", "--candidate", "db2", "berth")]
+    assert session.commands == [("switchover", "--force", "--leader", "db1", "berth")]
     assert (result["changed"], result["member"], result["to"]) == (True, "db1", "db2")
     session = Session(described("three"))
     assert postgresql_cluster.vacated(session, check_mode=False) == {"changed": False, "member": "db2"}
