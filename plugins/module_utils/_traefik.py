@@ -349,7 +349,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
         # Innermost: what is sent again is what the other middlewares have let through once.
         again = ["again"] if len(site.get(service) or []) > 1 else []
-        return [*(middlewares.get(kind) or ["headers", *limit, "compress", "buffering"]), *again]
+        compress = "compress-assets" if kind == "static" else "compress"
+        return [*(middlewares.get(kind) or ["headers", *limit, compress, "buffering"]), *again]
 
     # One router asks for the certificate, which then serves all of them.
     asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}
@@ -434,8 +435,10 @@ def common_configuration(
         "http": {
             "middlewares": {
                 "headers": {"headers": headers},
-                # zstd costs a third of brotli's time on Odoo's bundles.
+                # The first that a client takes. zstd takes a third of brotli's time.
                 "compress": {"compress": {"encodings": ["zstd", "gzip", "br"], "minResponseBodyBytes": 1024}},
+                # A browser asks for a bundle once in a year or a release, and brotli makes that a sixth smaller.
+                "compress-assets": {"compress": {"encodings": ["br", "zstd", "gzip"], "minResponseBodyBytes": 1024}},
                 "buffering": {
                     "buffering": {
                         "maxRequestBodyBytes": maximum_body_mb * 1024 * 1024,
