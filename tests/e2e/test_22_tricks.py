@@ -8,8 +8,10 @@ They go out byte by byte, because every HTTP library would tidy them up.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
+from ansible_collections.berth.odoo.tests.support.odoo import Watch
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
@@ -255,3 +258,36 @@ def test_every_way_to_try_a_password_is_counted(host: Host, visitor: Odoo) -> No
     wait_for("lines of them", lambda: classes(host, len(ways)) == ["main-login@file"] * len(ways), seconds=10)
     assert send(visitor, b"/web/login")[0] == 200
     wait_for("a line of somebody who looks", lambda: classes(host, 1) == ["main-web@file"], seconds=10)
+
+
+SILENT, UNFINISHED = 9000, 1000
+
+
+def test_ten_thousand_silent_connections_keep_nobody_out(host: Host, visitor: Odoo, say: Callable[[str], None]) -> None:
+    """Most in the middle of the handshake, the others in the middle of large headers. Traefik lives, and people are served as before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > SILENT + UNFINISHED + 500, f"this machine lets a process open {hard} files only; type: ulimit -Hn"
+    before = host.container("traefik/traefik").identity
+    name = visitor.url.removeprefix("https://")
+    trust = ssl.create_default_context(cafile=str(visitor.ca))
+    watch = Watch(visitor, "/web/login")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as opened:
+            for _ in range(SILENT):
+                connection = opened.enter_context(socket.create_connection((name, 443), timeout=20))
+                # A greeting of 512 bytes, of which these are the first.
+                connection.sendall(bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]))
+            for _ in range(UNFINISHED):
+                plain = opened.enter_context(socket.create_connection((name, 443), timeout=20))
+                connection = opened.enter_context(trust.wrap_socket(plain, server_hostname=name))
+                connection.sendall(f"GET /web/login HTTP/1.1\r\nHost: {name}\r\nX-A: ".encode() + b"a" * 30000)
+            with watch.watching():
+                wait_for("25 answers", lambda: len(watch.answers) >= 25, seconds=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    say(
+        f"{SILENT + UNFINISHED} silent connections: requests that failed beside them, wanted 0, got {len(watch.failures)} of {len(watch.answers)}"
+    )
+    assert watch.failures == []
+    assert host.container("traefik/traefik").identity == before, "Traefik was killed"
