@@ -75,7 +75,7 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
         host: (hostvars[host].get("traefik_http_port") or HTTP_PORT, hostvars[host].get("traefik_https_port") or HTTPS_PORT)
         for host in tiers["edge"]
     }
-    instances = hostvars[tiers["app"][0]].get("odoo_instances") if tiers["app"] else None
+    instances = {host: hostvars[host].get("odoo_instances") for host in hosts}
     floating = any(hostvars[host].get("keepalived_address") for host in tiers["edge"])
     for host, openings in needed(tiers, addresses, found, instances, ports, floating=floating).items():
         found[host]["firewall_openings"] = openings
