@@ -44,7 +44,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 	@tools/lock
 
 ##@ Prove it
-.PHONY: test test-vm sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation bench-restore scan
+.PHONY: test test-vm sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation bench-edge bench-restore scan
 test: bootstrap setup ## Everything: lint, unit, sanity, build, lab, every Molecule scenario; within an hour on 2 cores
 	@python tests/run.py
 test-vm: bootstrap setup ## A lab VM with a kernel of its own, in QEMU: booted, a database on it, reset by its watchdog; not part of test
@@ -66,6 +66,8 @@ bench-failover: setup ## Break the database of the lab ha in eleven ways, three 
 	@python tests/bench/failover.py $(BENCH)
 bench-isolation: setup ## Measure clerks beside a batch, on the demo and on stock Odoo; about 6 minutes; BENCH=--help lists more
 	@python tests/bench/isolation.py $(BENCH)
+bench-edge: setup ## Measure the demo's edge: first page in bytes, 400 slow clients, 10,000 silent ones; about 5 minutes; BENCH=--help lists more
+	@python tests/bench/edge.py $(BENCH)
 bench-restore: setup ## Back up, restore, dump and drill on the lab backup, which has to be there; BENCH=--help lists more
 	@python tests/bench/restore.py $(BENCH)
 scan: setup ## Lynis, OpenSCAP (CIS level 1) and ssh-audit on the VM of a bare lab, before and after hardening; BENCH=--help lists more

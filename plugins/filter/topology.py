@@ -76,7 +76,7 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
         host: (hostvars[host].get("traefik_http_port") or HTTP_PORT, hostvars[host].get("traefik_https_port") or HTTPS_PORT)
         for host in tiers["edge"]
     }
-    instances = hostvars[tiers["app"][0]].get("odoo_instances") if tiers["app"] else None
+    instances = {host: hostvars[host].get("odoo_instances") for host in hosts}
     floating = next(filter(None, (str(hostvars[host].get("keepalived_address") or "") for host in tiers["edge"])), "")
     openings = needed(tiers, addresses, found, instances, ports, floating=bool(floating))
     destinations = reverse(openings, addresses, floating, {host: int(https) for host, (_http, https) in ports.items()})

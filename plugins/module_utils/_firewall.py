@@ -66,7 +66,7 @@ def needed(
     tiers: Mapping[str, Sequence[str]],
     addresses: Mapping[str, str],
     topology: Mapping[str, Mapping[str, Any]],
-    instances: Mapping[str, Mapping[str, Any]] | None,
+    instances: Mapping[str, Mapping[str, Mapping[str, Any]] | None],
     edge_ports: Mapping[str, Sequence[int]] | None = None,
     *,
     floating: bool = False,
@@ -79,7 +79,7 @@ def needed(
         tiers: C(database), C(witness), C(app), C(cache) and C(edge) to their hosts.
         addresses: host to the address at which, and from which, the others know it.
         topology: result of C(topology) for them.
-        instances: C(odoo_instances).
+        instances: host to its C(odoo_instances): one that has hosts of its own is on those alone.
         edge_ports: host to the ports of its edge for HTTP and HTTPS, where they are not 80 and 443.
         floating: the edges share an address.
     """
@@ -99,14 +99,14 @@ def needed(
         if published["odoo_publish_address"]:
             openings += [
                 (first_port(instance) + offset, peers(host, edge), f"edges to {name}, {tier}")
-                for name, instance in (instances or {}).items()
+                for name, instance in (instances.get(host) or {}).items()
                 if instance.get("state", "present") == "present"
                 for tier, offset in PORT_OFFSETS.items()
             ]
         if published["redis_publish_address"]:
             openings.append((REDIS_PORT, peers(host, app), "Odoo to Redis"))
         if published["postgresql_publish_address"]:
-            readers = list(dict.fromkeys(analyst_networks(instances)))
+            readers = list(dict.fromkeys(analyst_networks(instances.get(host))))
             openings += [
                 (POSTGRESQL_PORT, [*peers(host, app, database), *readers], "Odoo and other members to PostgreSQL"),
                 (PATRONI_PORT, peers(host, app, database), "who asks Patroni for the leader"),

@@ -95,8 +95,9 @@ def examine(
     problems: list[Problem] = list(_check_tiers(tiers, hosts))
     notes: list[tuple[str, str]] = []
     known = {name: option for options in specifications.values() for name, option in options.items()}
+    instances = {name for host in hosts.values() for name in _well_formed(host.variables.get("odoo_instances"))}
     for name, host in hosts.items():
-        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules, notes))
+        problems.extend(_check_variables(name, host, known, {f"{role}_image" for role in specifications}, rules, notes, instances))
         if "platform_authority" not in host.unrenderable:
             problems.extend(_check_authority(name, host.variables, bool(tiers.get("database")), now, notes))
         mistakes, strangers = _validate.unknown_variables(
@@ -387,7 +388,13 @@ def _unfinished_rotations(name: str, secrets: Any) -> Iterator[tuple[str, str]]:
 
 
 def _check_variables(
-    name: str, host: Host, known: Mapping[str, Mapping[str, Any]], images: Collection[str], rules: Rules, notes: list[tuple[str, str]]
+    name: str,
+    host: Host,
+    known: Mapping[str, Mapping[str, Any]],
+    images: Collection[str],
+    rules: Rules,
+    notes: list[tuple[str, str]],
+    instances: Collection[str],
 ) -> Iterator[Problem]:
     variables = host.variables
     for variable, reason in host.unrenderable.items():
@@ -408,7 +415,7 @@ def _check_variables(
         )
     if "odoo_instance_secrets" not in host.unrenderable:
         yield from _validate.check_instance_secrets(
-            name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length
+            name, variables.get("odoo_instances"), variables.get("odoo_instance_secrets"), rules.minimum_secret_length, instances
         )
     notes.extend(_unfinished_rotations(name, variables.get("odoo_instance_secrets")))
     yield from _validate.check_objectives(name, variables.get("objectives"))

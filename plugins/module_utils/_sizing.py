@@ -689,7 +689,7 @@ class _Planner:
         part = self.hosts[host]
         demands = []
         if host in self.tiers.get("edge", []):
-            demands.append(self._demand(host, "traefik", "traefik_memory_mb", 128, _clamp(256 + users // 2, 256, 1024)))
+            demands.append(self._demand(host, "traefik", "traefik_memory_mb", 128, _clamp(512 + users // 2, 512, 1024)))
         if host in self.tiers.get("cache", []):
             # A session takes 520 bytes (measured), twice that with overhead; four devices a user; the rest is rate
             # limits. The limit is twice maxmemory, because rewriting the append-only file forks.

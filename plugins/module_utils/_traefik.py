@@ -41,11 +41,17 @@ CONSTANT_HEADER = "X-Forwarded-Proto"
 PRIORITY = {"deny": 1000, "websocket": 900, "login": 800, "api": 700, "report": 600, "portal": 500, "static": 400, "web": 100}
 # Paths that nobody needs from outside. Database manager: odoo/addons/web/controllers/database.py. queue_job's runner is anonymous.
 # The names of installed modules are on /website/info, the model of every field on /doc.
-DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer")
+# A zip file with modules is taken on /base_import_module for an administrator's password; people at work upload through the web client.
+DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer", "base_import_module")
 # Login by password and unlimited calls; removed in Odoo 20. The successor is /json/2 with API keys.
 DENIED_LEGACY_RPC = ("xmlrpc", "jsonrpc")
 # Each attempt costs a worker a deliberately slow hash (passlib, pbkdf2).
 LOGIN = ("web/login", "web/session/authenticate", "web/reset_password", "web/signup")
+# Odoo takes a password here whatever the method is; the other pages are forms that everybody may look at.
+LOGIN_BY_ANY_METHOD = ("web/session/authenticate",)
+# What an administrator has called a language in addresses (res.lang, url_code) may be any text, and precedes these. The other paths could be the end
+# of somebody else's, so that only names which Odoo itself gives languages may precede them.
+AFTER_ANYTHING = ("web/database", "queue_job", "base_import_module", *DENIED_LEGACY_RPC, *LOGIN)
 API = ("json", *DENIED_LEGACY_RPC)
 # wkhtmltopdf calls Odoo while a worker waits for it. Barcodes and previews of pictures are no reports.
 REPORT = ("report/pdf", "report/html", "report/text", "report/download", "web/export")
@@ -268,14 +274,20 @@ def _either(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else "(" + " || ".join(parts) + ")"
 
 
-def path_rule(paths: Iterable[str]) -> str:
+def path_rule(paths: Sequence[str]) -> str:
     """Return a rule for paths and everything below them, however the slashes are written and in whatever case.
 
-    A language may precede a path: where several are installed, Odoo strips it (``http_routing``, ``_match``).
+    A language may precede a path: Odoo strips it, also the only one (``http_routing``, ``_match``).
     """
     slash = "(/|%2f)+"
-    alternatives = "|".join(slash.join(re.escape(part).replace("\\-", "-") for part in path.strip("/").split("/")) for path in paths)
-    return f"PathRegexp(`(?i)^{slash}([a-z]{{2,3}}([_-][a-z0-9]+)?(@[a-z]+)?{slash})?({alternatives})({slash}|;|$)`)"
+
+    def written(path: str) -> str:
+        return slash.join(re.escape(part).replace("\\-", "-") for part in path.strip("/").split("/"))
+
+    names = f"([a-z]{{2,3}}([_-][a-z0-9]+)?(@[a-z]+)?{slash})?({'|'.join(map(written, paths))})"
+    anything = [written(path) for path in paths if path in AFTER_ANYTHING]
+    either = f"({names}|[^/]+{slash}({'|'.join(anything)}))" if anything else names
+    return f"PathRegexp(`(?i)^{slash}{either}({slash}|;|$)`)"
 
 
 def class_limits(workers: int, batch_workers: int, limits: Mapping[str, Any]) -> dict[str, int]:
@@ -309,7 +321,7 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
     rules = {
         "deny": path_rule(denied),
         "websocket": "(Path(`/websocket`) || PathPrefix(`/websocket/`))",
-        "login": f"Method(`POST`) && {path_rule(LOGIN)}",
+        "login": f"(!Method(`GET`) || {path_rule(LOGIN_BY_ANY_METHOD)}) && {path_rule(LOGIN)}",
         "api": path_rule([*API, *(site.get("api_paths") or [])]),
         "report": path_rule(REPORT),
         "portal": path_rule([*PORTAL, *(site.get("portal_paths") or [])]),
@@ -337,7 +349,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
         # Innermost: what is sent again is what the other middlewares have let through once.
         again = ["again"] if len(site.get(service) or []) > 1 else []
-        return [*(middlewares.get(kind) or ["headers", *limit, "compress", "buffering"]), *again]
+        compress = "compress-assets" if kind == "static" else "compress"
+        return [*(middlewares.get(kind) or ["headers", *limit, compress, "buffering"]), *again]
 
     # One router asks for the certificate, which then serves all of them.
     asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}
@@ -405,8 +418,9 @@ def common_configuration(
     """
     headers: dict[str, Any] = {
         "customRequestHeaders": {
-            # It would choose a database without a session.
+            # They would choose a database without a session; the second is an add-on's (dbfilter_from_header).
             "X-Odoo-Database": "",
+            "X-Odoo-Dbfilter": "",
             # Traefik says "wss" for websockets, which Odoo does not take for HTTPS (odoo/odoo#194160).
             CONSTANT_HEADER: "https",
         },
@@ -421,15 +435,18 @@ def common_configuration(
         "http": {
             "middlewares": {
                 "headers": {"headers": headers},
-                # zstd costs a third of brotli's time on Odoo's bundles.
+                # The first that a client takes. zstd takes a third of brotli's time.
                 "compress": {"compress": {"encodings": ["zstd", "gzip", "br"], "minResponseBodyBytes": 1024}},
+                # A browser asks for a bundle once in a year or a release, and brotli makes that a sixth smaller.
+                "compress-assets": {"compress": {"encodings": ["br", "zstd", "gzip"], "minResponseBodyBytes": 1024}},
                 "buffering": {
                     "buffering": {
                         "maxRequestBodyBytes": maximum_body_mb * 1024 * 1024,
-                        "memRequestBodyBytes": 1024 * 1024,
+                        # What is larger goes to disk: Traefik holds this much for as long as a client takes, 200 slow ones 905 MB with 4 MB each.
+                        "memRequestBodyBytes": 256 * 1024,
                         # No limit: a larger answer would become an error.
                         "maxResponseBodyBytes": 0,
-                        "memResponseBodyBytes": 4 * 1024 * 1024,
+                        "memResponseBodyBytes": 256 * 1024,
                     }
                 },
                 "again": SEVERAL,

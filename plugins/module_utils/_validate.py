@@ -623,8 +623,13 @@ def _check_filestore_secrets(host: str, path: str, given: Mapping[str, Any], req
             )
 
 
-def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_length: int) -> Iterator[Problem]:
-    """Check that every instance has its secrets, that each is strong, and that none belongs to nobody."""
+def check_instance_secrets(
+    host: str, instances: Any, secrets: Any, minimum_length: int, elsewhere: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Check that every instance has its secrets, that each is strong, and that none belongs to nobody.
+
+    :param elsewhere: instances of other hosts, whose secrets may be known here too.
+    """
     variable = "odoo_instance_secrets"
     if not isinstance(instances, Mapping):
         return
@@ -634,7 +639,7 @@ def check_instance_secrets(host: str, instances: Any, secrets: Any, minimum_leng
         yield Problem((host,), variable, describe(secrets, True), "a dictionary by instance", f"{variable}: {{…}}")
         return
     for name in secrets:
-        if name not in instances:
+        if name not in instances and name not in elsewhere:
             match = nearest(str(name), map(str, instances), 0.5)
             yield Problem(
                 (host,),

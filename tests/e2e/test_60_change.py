@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.odoo import Watch
 
 if TYPE_CHECKING:
@@ -42,6 +44,36 @@ def test_a_setting_of_the_web_tier_loses_no_request(host: Host, play: Player, vi
     after = host.container("odoo-main/web")
     assert after.identity == before.identity
     assert "ODOO_READY_SIGHUP_PID" in host.run(f"docker exec {after.id} cat /proc/1/environ"), "it has read its configuration anew"
+
+
+def workers(host: Host, container: str) -> int:
+    """Processes that answer requests, old ones included that have not ended."""
+    program = "import pathlib, sys; print(len([p for p in pathlib.Path('/proc/1/task/1/children').read_text().split()"
+    program += " if b'gevent' not in pathlib.Path(f'/proc/{p}/cmdline').read_bytes()]))"
+    return int(host.run(f"docker exec {container} python3 -c {shlex.quote(program)}"))
+
+
+def converge_workers(host: Host, play: Player, visitor: Odoo, wanted: int) -> None:
+    """Change the number alone: with more memory the container would be another one. Nobody who asks meanwhile notices."""
+    before = host.container("odoo-main/web")
+    instances = copy.deepcopy(host.variables["odoo_instances"])
+    instances["main"].update(web_workers=wanted, web_memory_mb=before.facts["HostConfig"]["Memory"] >> 20)
+    watch = Watch(visitor, "/web/login")
+    with watch.watching():
+        play("playbooks/site.yml", "--tags", "app", variables={"odoo_instances": instances}).expect_success()
+    assert len(watch.answers) > 10
+    assert watch.failures == []
+    assert host.container("odoo-main/web").identity == before.identity
+    wait_for(f"{wanted} workers", lambda: workers(host, before.id) == wanted, seconds=30)
+
+
+def test_another_number_of_workers_loses_no_request_and_outlives_a_restart(host: Host, play: Player, visitor: Odoo) -> None:
+    converge_workers(host, play, visitor, 3)
+    web = host.container("odoo-main/web").id
+    host.run(f"docker restart {web}")
+    host.wait_until_healthy(names=["odoo-main/web"])
+    assert workers(host, web) == 3
+    converge_workers(host, play, visitor, 2)
 
 
 def test_a_setting_that_stops_odoo_is_told_before_it_serves(host: Host, play: Player, visitor: Odoo) -> None:

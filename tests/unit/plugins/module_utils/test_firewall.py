@@ -24,9 +24,8 @@ AT = {"app1": "10.0.0.10", "db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.
 
 
 def _needed(tiers: dict[str, list[str]], addresses: dict[str, str], **more: Any) -> dict[str, list[dict[str, Any]]]:
-    return _firewall.needed(
-        tiers, addresses, topology(tiers, addresses, readers=more.pop("readers", False)), more.pop("instances", INSTANCES), **more
-    )
+    published = topology(tiers, addresses, readers=more.pop("readers", False))
+    return _firewall.needed(tiers, addresses, published, dict.fromkeys(addresses, more.pop("instances", INSTANCES)), **more)
 
 
 # -- what the platform needs
@@ -65,6 +64,15 @@ def test_an_application_host_is_open_to_edges_and_redis_to_application_hosts() -
     }
 
 
+def test_an_instance_is_open_on_the_hosts_that_run_it() -> None:
+    tiers = {"edge": ["front"], "app": ["app1", "app2"], "cache": ["front"], "database": ["front"]}
+    addresses = {"front": "10.0.0.1", "app1": "10.0.0.2", "app2": "10.0.0.3"}
+    by_host = {"app1": {"a": {"database": "a"}}, "app2": {"b": {"database": "b", "port": 8100}}, "front": None}
+    found = _firewall.needed(tiers, addresses, topology(tiers, addresses), by_host)
+    assert [entry["port"] for entry in found["app1"]] == [8069, 8070, 8072]
+    assert [entry["port"] for entry in found["app2"]] == [8100, 8101, 8103]
+
+
 def test_a_person_who_reads_a_database_reaches_postgresql_alone() -> None:
     instances = {"main": {"database": "main", "analyst": {"networks": ["10.0.5.0/24"]}}}
     found = _needed({tier: ["vm1"] for tier in TIERS[:4]}, {"vm1": "10.0.0.1"}, instances=instances, readers=True)
@@ -79,7 +87,7 @@ def test_every_published_port_is_open_to_somebody_and_only_the_edge_to_everybody
     addresses = {f"h{number}": f"10.0.0.{number + 1}" for number in range(6)}
     instances = {"main": {"database": "main", **({"analyst": {"networks": ["10.9.0.0/16"]}} if readers else {})}}
     published = topology(tiers, addresses, readers=readers)
-    found = _firewall.needed(tiers, addresses, published, instances)
+    found = _firewall.needed(tiers, addresses, published, dict.fromkeys(addresses, instances))
     for host, variables in published.items():
         ports = {entry["port"] for entry in found[host]}
         # PostgreSQL of a host that nobody but its own containers uses is open to nobody.
