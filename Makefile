@@ -70,7 +70,7 @@ bench-edge: setup ## Measure the demo's edge: first page in bytes, 400 slow clie
 	@python tests/bench/edge.py $(BENCH)
 bench-restore: setup ## Back up, restore, dump and drill on the lab backup, which has to be there; BENCH=--help lists more
 	@python tests/bench/restore.py $(BENCH)
-scan: setup ## Lynis, OpenSCAP (CIS level 1) and ssh-audit on the VM of a bare lab, before and after hardening; BENCH=--help lists more
+scan: setup ## Lynis, OpenSCAP (CIS level 1) and ssh-audit on a bare lab VM, before and after hardening; sslyze on the demo; BENCH=--help lists more
 	@python tests/bench/scan.py $(BENCH)
 
 ##@ Tidy up

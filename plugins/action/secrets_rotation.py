@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 import string
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +35,63 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return str(value)
+
+
+class Vault:
+    """A file that Ansible Vault has encrypted as a whole."""
+
+    def __init__(self, vault: VaultLib, content: bytes) -> None:
+        """Decrypt it, and remember with which password."""
+        self._vault = vault
+        decrypted, vault_id, self._secret = vault.decrypt_and_get_vault_id(content)
+        self._id = None if vault_id == "default" else vault_id
+        self.text = bytes(decrypted).decode("utf-8")
+
+    def encrypt(self, text: str) -> tuple[bytes, str]:
+        """Return another text encrypted with the same password, and what comes out of that again."""
+        encrypted: bytes = self._vault.encrypt(text, secret=self._secret, vault_id=self._id)
+        return encrypted, bytes(self._vault.decrypt(encrypted)).decode("utf-8")
+
+
+class Sops:
+    """A file whose values SOPS has encrypted."""
+
+    def __init__(self, file: Path) -> None:
+        """Decrypt it."""
+        self._file = file
+        self.text = self._run("--decrypt", file)
+
+    @staticmethod
+    def made(content: bytes) -> bool:
+        """Whether SOPS has encrypted this."""
+        return b"ENC[AES256_GCM," in content and any(line.startswith(b"sops:") for line in content.splitlines())
+
+    def encrypt(self, text: str) -> tuple[bytes, str]:
+        """Return another text for the same recipients, and what comes out of that again.
+
+        SOPS alone knows how to keep recipients of every kind, and does so when somebody edits: that is a program which reads the new text from its
+        input. It gets a file to write to, which is in memory where the system has such a place.
+        """
+        memory = Path("/dev/shm")  # noqa: S108 - a directory of our own in it
+        with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+            file = Path(name, self._file.name)
+            file.write_bytes(self._file.read_bytes())
+            self._run(file, stdin=text, TMPDIR=name, EDITOR="tee", SOPS_EDITOR="tee")
+            return file.read_bytes(), self._run("--decrypt", file)
+
+    @staticmethod
+    def _run(*arguments: str | Path, stdin: str = "", **environment: str) -> str:
+        program = shutil.which("sops")
+        if not program:
+            raise _rotation.RotationError(
+                "SOPS has encrypted it, and there is no program sops: install it, https://github.com/getsops/sops"
+            )
+        done = subprocess.run(
+            [program, *map(str, arguments)], input=stdin, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise _rotation.RotationError(f"sops ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
 
 
 def replace(file: Path, encrypted: bytes, before: bytes) -> None:
@@ -72,10 +131,10 @@ def rotate(file: Path, vault: VaultLib, step: str, databases: Mapping[str, str],
         RotationError, OSError, AnsibleError: nothing was changed.
     """
     before = file.read_bytes()
-    if not is_encrypted(before):
+    if not is_encrypted(before) and not Sops.made(before):
         raise _rotation.RotationError(f"it is not encrypted as a whole. Type: ansible-vault encrypt {file}")
-    decrypted, vault_id, secret = vault.decrypt_and_get_vault_id(before)
-    text = bytes(decrypted).decode("utf-8")
+    store = Vault(vault, before) if is_encrypted(before) else Sops(file)
+    text = store.text
     found = _rotation.values(text)
     changed = []
     for instance, database in databases.items():
@@ -92,8 +151,8 @@ def rotate(file: Path, vault: VaultLib, step: str, databases: Mapping[str, str],
             text = _rotation.edit(text, instance, wanted)
             changed.append(instance)
     if changed and write:
-        encrypted: bytes = vault.encrypt(text, secret=secret, vault_id=None if vault_id == "default" else vault_id)
-        if bytes(vault.decrypt(encrypted)).decode("utf-8") != text:
+        encrypted, again = store.encrypt(text)
+        if _rotation.values(again) != _rotation.values(text):
             raise _rotation.RotationError("what was encrypted is not what comes out of it again")
         replace(file, encrypted, before)
     return changed

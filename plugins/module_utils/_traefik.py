@@ -104,6 +104,8 @@ ACME = "acme"
 _DNS_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 _DNS_SECRET = re.compile(r"(?:TOKEN|SECRET|PASSWORD|KEY)$")
 _DNS_PROVIDER = re.compile(r"[a-z0-9][a-z0-9-]*")
+# Mozilla's, and before them the one that a quantum computer does not open later. Go would take P-521 as well.
+CURVES = ("X25519MLKEM768", "X25519", "CurveP256", "CurveP384")
 TLS_PROFILES = {"intermediate": "VersionTLS12", "modern": "VersionTLS13"}
 """Oldest version of TLS by the name of Mozilla's profile."""
 
@@ -461,7 +463,15 @@ def common_configuration(
                 }
             },
         },
-        "tls": {"options": {"default": {"minVersion": TLS_PROFILES[tls_profile], "cipherSuites": list(CIPHERS)}}},
+        "tls": {
+            "options": {
+                "default": {
+                    "minVersion": TLS_PROFILES[tls_profile],
+                    "cipherSuites": list(CIPHERS),
+                    "curvePreferences": list(CURVES),
+                }
+            }
+        },
     }
 
 

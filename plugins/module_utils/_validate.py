@@ -313,6 +313,10 @@ def check_secret(host: str, path: str, value: Any, minimum_length: int) -> Itera
     if not value:
         yield Problem((host,), path, "an empty text", "a password", remedy)
         return
+    if value.startswith("ENC[AES256_GCM,"):
+        remedy = "export ANSIBLE_VARS_ENABLED=host_group_vars,community.sops.sops (docs/secrets.md)"
+        yield Problem((host,), path, "what SOPS has encrypted (not shown)", "the password: nobody has decrypted the file", remedy)
+        return
     if any(character in value for character in "\n\r\0"):
         yield Problem((host,), path, "a line break or NUL inside (not shown)", "a password of one line", remedy)
     if value.lower() in WEAK_WORDS or value.lower().rstrip("0123456789!.") in WEAK_WORDS:

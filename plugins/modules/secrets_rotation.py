@@ -11,10 +11,10 @@ short_description: Take one step of a rotation in the encrypted secrets of an in
 version_added: 0.1.0
 author: berth.odoo contributors (@berth-odoo)
 description:
-  - Changes the passwords of instances in a file that Ansible Vault has encrypted, on the controller. No host is touched; what the file says is put
+  - Changes the passwords of instances in a file that Ansible Vault or SOPS has encrypted, on the controller. No host is touched; what the file says is put
     into effect by the playbook C(berth.odoo.site). The playbook C(berth.odoo.rotate_secrets) does both in their order.
   - The new file is written beside the old one, read back, and takes its place at once. Whatever fails before that, the old one is as it was.
-  - It is encrypted with the password that decrypts it. Everything else in it stays as it is written.
+  - It is encrypted with the password that decrypts it, with SOPS for the same recipients. Everything else in it stays as it is written.
   - A step whose result is there already changes nothing.
 attributes:
   action:
@@ -28,7 +28,7 @@ attributes:
     support: none
 options:
   file:
-    description: The file with C(odoo_instance_secrets), encrypted as a whole.
+    description: The file with C(odoo_instance_secrets), encrypted as a whole by Ansible Vault, or by SOPS.
     type: path
     required: true
   step:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ansible_collections.berth.odoo.tests.support import history as the
+from ansible_collections.berth.odoo.tests.support.lab import PLACES, seen
 from ansible_collections.berth.odoo.tests.support.tenants import psql
 
 if TYPE_CHECKING:
@@ -87,3 +88,10 @@ def test_the_playbook_proves_it_again(play: Player, host: Host) -> None:
     run = play("playbooks/drill_restore.yml", variables={"target": "main"}).expect_success()
     assert "kept" in run.text
     assert f"Restore of main: proven on {latest(host, 'main')['date']}" in play(STATUS).text
+
+
+def test_neither_backups_nor_restores_leave_a_secret(host: Host, lab: Lab) -> None:
+    """The passphrase of the backups and the keys of their store among them."""
+    secrets = lab.secrets()
+    assert any(name.startswith("backup_secrets.") for name in secrets)
+    assert {place: found for place in PLACES if (found := seen(host, secrets, place))} == {}

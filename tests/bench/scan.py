@@ -2,10 +2,11 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Let an auditor's scanners judge a host before and after hardening: `make scan`.
+"""Let an auditor's scanners judge a host before and after hardening, and a platform that is deployed: `make scan`.
 
 Prints one line a figure, tab-separated: name, wanted, got, unit, `ok` or `short`. Progress and each finding that no waiver covers go to standard
-error. Takes a bare lab VM and leaves it hardened. Ends with 0 when the measuring worked, whatever the figures are.
+error. Takes a bare lab VM and leaves it hardened; takes a lab with a platform, and only adds the scanners. What is not there is left out. Ends with 0
+when the measuring worked, whatever the figures are.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import argparse
 import dataclasses
 import datetime
 import json
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import yaml
 
+from ansible_collections.berth.odoo.tests.bench import scan_platform
 from ansible_collections.berth.odoo.tests.bench.converge import Figure, machine, say, write
+from ansible_collections.berth.odoo.tests.bench.scan_platform import DIRECTORY
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
 from ansible_collections.berth.odoo.tests.support.playbook import Player
 
@@ -30,7 +31,6 @@ SSH_AUDIT = "3.9.0"
 SSG_VERSION = "0.1.82"
 SSG_FILE = f"pool/main/s/scap-security-guide/ssg-debian_{SSG_VERSION}-1_all.deb"
 SSG_SHA256 = "cfde145916f1f37ec96c0fe2a9ea5f44a2db0ee6f0a2dacfcf86534c0977755a"
-DIRECTORY = "/opt/berth-scan"
 PROFILE = "xccdf_org.ssgproject.content_profile_cis_level1_server"
 WAIVERS = Path(__file__).with_name("scan_waivers.yml")
 RULES = "/tmp/berth-scan-arf.xml"
@@ -80,11 +80,7 @@ def prepare(host: Host) -> dict[str, str]:
         f"echo '{SSG_SHA256}  ssg.deb' | sha256sum --quiet -c - && dpkg-deb -x ssg.deb .",
         timeout=120,
     )
-    with tempfile.TemporaryDirectory() as name:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", name]
-        subprocess.run([*pip, f"ssh-audit=={SSH_AUDIT}"], check=True, stdout=sys.stderr)
-        with subprocess.Popen(["tar", "-C", name, "-c", "."], stdout=subprocess.PIPE) as tar:
-            subprocess.run([*host.ssh, f"sudo -n tar -C {DIRECTORY} -x"], stdin=tar.stdout, check=True)
+    scan_platform.install(host, "--no-deps", f"ssh-audit=={SSH_AUDIT}")
     versions = host.run("dpkg-query -W -f '${Package} ${Version}\n' lynis openscap-scanner").split()
     return {**dict(zip(versions[::2], versions[1::2], strict=True)), "ssg-debian": SSG_VERSION, "ssh-audit": SSH_AUDIT}
 
@@ -139,15 +135,19 @@ class Waivers:
         accepted: what hardening leaves on purpose, on every host.
         cannot: what a container's kernel or boot does not allow; on a machine of its own these count.
         suggestions: what Lynis suggests and is not done.
+        tls: what sslyze finds missing of Mozilla's profiles, by door and finding.
+        docker: what docker-bench-security warns of, by the number of the check.
     """
 
     accepted: dict[str, str]
     cannot: dict[str, str]
     suggestions: dict[str, str]
+    tls: dict[str, str]
+    docker: dict[str, str]
 
     def reason(self, name: str) -> str | None:
         """Why a finding is left, or nothing."""
-        return self.accepted.get(name) or self.cannot.get(name) or self.suggestions.get(name)
+        return next((part[name] for part in (self.accepted, self.cannot, self.suggestions, self.tls, self.docker) if name in part), None)
 
 
 def figures(before: Scan, after: Scan, waivers: Waivers, seconds: float, changed: int) -> list[Figure]:
@@ -179,16 +179,23 @@ def figures(before: Scan, after: Scan, waivers: Waivers, seconds: float, changed
     ]
 
 
-def table(rows: list[Figure], before: Scan, after: Scan, waivers: Waivers, versions: dict[str, str]) -> str:
-    """The section of docs/benchmarks.md."""
+def heading(versions: dict[str, str], where: str, rows: list[Figure]) -> list[str]:
+    """What was measured where and with what, and the figures."""
     tools = ", ".join(f"{name} {version}" for name, version in versions.items())
-    lines = [
-        f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine()}, with `make scan`, on a bare lab VM,",
+    return [
+        f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine()}, with `make scan`, {where},",
         f"a container whose kernel is not its own: {tools}.",
         "",
         "| Figure | Wanted | Got | Unit | |",
         "|---|---:|---:|---|---|",
         *("| " + " | ".join(row.cells) + " |" for row in rows),
+    ]
+
+
+def table(rows: list[Figure], before: Scan, after: Scan, waivers: Waivers, versions: dict[str, str]) -> str:
+    """The section of docs/benchmarks.md."""
+    lines = [
+        *heading(versions, "on a bare lab VM", rows),
         "",
         f"CIS before: {before.count('pass')} pass, {len(before.failed)} fail; after: {after.count('pass')} pass, {len(after.failed)} fail.",
         "",
@@ -200,19 +207,9 @@ def table(rows: list[Figure], before: Scan, after: Scan, waivers: Waivers, versi
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lab", default="roles", help="a lab with one bare VM (default: roles)")
-    parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
-    options = parser.parse_args()
-    lab = Lab(options.lab, (REPOSITORY / ".cache/lab" / options.lab / "inventory",))
-    if not lab.directory.is_dir():
-        raise SystemExit(
-            f"There is no lab {options.lab} to scan. Type: ansible-playbook molecule/shared/create.yml -e lab_name={options.lab}"
-        )
+def scan_host(lab: Lab, waivers: Waivers) -> tuple[list[Figure], str]:
+    """Scan a bare VM, harden it, scan it again; return the figures and their section of docs/benchmarks.md."""
     host, play = lab.host, Player(lab, say)
-    waivers = Waivers(**yaml.safe_load(WAIVERS.read_text(encoding="utf-8")))
     versions = prepare(host)
     before = scan(host)
     # Only members of one group may log in, as the benchmark wants it.
@@ -222,15 +219,74 @@ def main() -> None:
     host.run("while systemctl is-active --quiet berth-aide-init; do sleep 1; done", timeout=500)
     again = play("playbooks/harden.yml", variables=variables).expect_success()
     after = scan(host)
-    rows = figures(before, after, waivers, again.seconds, len(again.changed))
-    for row in rows:
-        sys.stdout.write("\t".join(row.cells) + "\n")
     for name in after.failed:
         say(f"CIS {name}: {waivers.reason(name) or 'NO WAIVER'}")
     for name in (*after.warnings, *after.suggestions, *after.ssh[0], *after.ssh[1]):
         say(f"{name}: {waivers.reason(name) or 'NO WAIVER'}")
-    if options.write:
-        write(table(rows, before, after, waivers, versions), "scan")
+    rows = figures(before, after, waivers, again.seconds, len(again.changed))
+    return rows, table(rows, before, after, waivers, versions)
+
+
+def scan_site(lab: Lab, checkout: Path | None, waivers: Waivers) -> tuple[list[Figure], str]:
+    """Scan every host of a platform; return the figures and their section of docs/benchmarks.md."""
+    rows, left, versions = [], {}, {}
+    doors: dict[str, dict[str, str]] = {}
+    warned: dict[str, str] = {}
+    for host in lab.hosts.values():
+        versions = scan_platform.versions(host, checkout)
+        say(f"sslyze on {host.name}")
+        for door, found in scan_platform.tls(host).items():
+            doors.setdefault(door, {}).update({f"{door} {name}": text for name, text in found.items()})
+        if checkout:
+            warned |= scan_platform.bench(host, checkout)
+    for door in (door for door in scan_platform.DOORS if door.name in doors):
+        open_findings = [name for name in doors[door.name] if name not in waivers.tls]
+        rows.append(Figure(f"tls_{door.name}_{door.profile}_not_waived", 0, len(open_findings), "findings"))
+        left |= doors[door.name]
+    if checkout:
+        rows.append(Figure("docker_bench_not_waived", 0, sum(not waivers.reason(name) for name in warned), "warnings"))
+        left |= warned
+    else:
+        say("docker-bench-security is not run: it comes in no package. Type: make scan BENCH='--docker-bench=<checkout>'")
+    for name, text in left.items():
+        say(f"{name}: {text}: {waivers.reason(name) or 'NO WAIVER'}")
+    lines = [
+        *heading(versions, f"on the lab {lab.name}, deployed by the collection", rows),
+        "",
+        "| Left | What | Why |",
+        "|---|---|---|",
+        *(f"| {name} | {text} | {waivers.reason(name) or '**no waiver**'} |" for name, text in left.items()),
+    ]
+    return rows, "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lab", default="roles", help="a lab with one bare VM (default: roles)")
+    parser.add_argument("--platform", default="demo", help="a lab with a deployed platform (default: demo)")
+    parser.add_argument(
+        "--docker-bench", type=Path, help="a checkout of https://github.com/docker/docker-bench-security, to be run on the platform"
+    )
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
+    options = parser.parse_args()
+    bare, platform = (Lab(name, (REPOSITORY / ".cache/lab" / name / "inventory",)) for name in (options.lab, options.platform))
+    if not bare.directory.is_dir() and not platform.directory.is_dir():
+        raise SystemExit(
+            f"There is no lab {bare.name} and no lab {platform.name} to scan. Type: make demo, or for a bare one: "
+            f"ansible-playbook molecule/shared/create.yml -e lab_name={bare.name}"
+        )
+    waivers = Waivers(**yaml.safe_load(WAIVERS.read_text(encoding="utf-8")))
+    done = {}
+    if bare.directory.is_dir():
+        done["scan"] = scan_host(bare, waivers)
+    if platform.directory.is_dir():
+        done["scan-platform"] = scan_site(platform, options.docker_bench, waivers)
+    for section, (rows, text) in done.items():
+        for row in rows:
+            sys.stdout.write("\t".join(row.cells) + "\n")
+        if options.write:
+            write(text, section)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ansible_collections.berth.odoo.tests.support.lab import leaks, processes
+
 if TYPE_CHECKING:
-    from ansible_collections.berth.odoo.tests.support.lab import Host
+    from pathlib import Path
+
+    from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 REMOTE_TASKS = 25  # the most that a run without changes may send to the host
@@ -27,9 +31,21 @@ def test_check_mode_on_a_bare_machine_says_what_it_would_do(host: Host, play: Pl
 
 
 @pytest.mark.first_run
-def test_site_converges(host: Host, play: Player) -> None:
-    play("playbooks/site.yml", "--diff").expect_success()
+def test_site_converges_and_shows_no_secret_meanwhile(lab: Lab, host: Host, play: Player, tmp_path: Path) -> None:
+    """Neither in its words, however many, nor in what Ansible keeps of facts, nor in the processes that come and go."""
+    facts = {
+        "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+        "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "facts"),
+        "ANSIBLE_LOG_PATH": str(tmp_path / "log"),
+    }
+    with processes(host) as watched:
+        run = play("playbooks/site.yml", "-vvv", "--diff", settings=facts).expect_success()
     host.wait_until_healthy(seconds=60)
+    assert "(sensitive, " in run.output, "no file with a secret was written, so nothing was proven"
+    assert "docker compose" in watched[0].replace("docker-compose", "docker compose"), "what runs for a moment was not seen"
+    assert leaks(lab.secrets(), watched[0]) == []
+    kept = [path.read_text(encoding="utf-8", errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert leaks(lab.secrets(), "".join(kept)) == []
 
 
 def test_second_run_changes_nothing(host: Host, play: Player) -> None:

@@ -27,6 +27,34 @@ def test_certificate_is_the_labs_and_not_trusted_without_its_ca(visitor: Odoo) -
         opener.open(f"{visitor.url}/web/health", timeout=10)
 
 
+@pytest.mark.parametrize(
+    ("door", "offer", "taken"),
+    [
+        ("traefik/traefik 8443", "-groups X25519MLKEM768", True),
+        ("traefik/traefik 8443", "-groups P-256 -tls1_2", True),
+        ("traefik/traefik 8443", "-groups P-521", False),
+        ("traefik/traefik 8443", "-groups P-256 -tls1_2 -cipher ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:AES128-GCM-SHA256", False),
+        ("traefik/traefik 8443", "-groups P-256 -tls1_1", False),
+        ("postgresql/postgresql 5432", "-starttls postgres -tls1_3", True),
+        ("postgresql/postgresql 5432", "-starttls postgres -tls1_2", False),
+        ("postgresql/postgresql 8008", "-tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384", True),
+        ("postgresql/postgresql 8008", "-tls1_2 -cipher ECDHE-ECDSA-AES256-SHA384", False),
+        ("etcd/etcd 2379", "-tls1_3", True),
+        ("etcd/etcd 2379", "-tls1_2", False),
+        ("etcd/etcd 2380", "-tls1_2", False),
+    ],
+)
+def test_doors_take_tls_that_is_up_to_date_and_no_other(host: Host, door: str, offer: str, taken: bool) -> None:
+    """With a certificate of the platform's, so that nothing but the offer is refused. `make scan` lets a scanner look at all of it."""
+    name, port = door.split()
+    networks = host.container(name).facts["NetworkSettings"]["Networks"].values()
+    address = next(network["IPAddress"] for network in networks if network["IPAddress"])
+    known = "-cert /opt/berth/etcd/tls/tls.crt -key /opt/berth/etcd/tls/tls.key"
+    answer = host.run(f"openssl s_client -connect {address}:{port} {known} {offer} </dev/null 2>&1", check=False)
+    assert "CONNECTED(" in answer, f"{name} was not reached"
+    assert ("-----BEGIN CERTIFICATE-----" in answer) == taken, answer
+
+
 def test_http_is_redirected_to_https(host: Host, visitor: Odoo) -> None:
     answer = visitor.request(f"http://{host.address}/web/login?redirect=/odoo")
     assert answer.status in (301, 308)

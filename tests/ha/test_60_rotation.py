@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ansible_collections.berth.odoo.tests.support.lab import ansible, environment, wait_for
+from ansible_collections.berth.odoo.tests.support.lab import PLACES, ansible, environment, seen, wait_for
 from ansible_collections.berth.odoo.tests.support.odoo import Odoo
 
 if TYPE_CHECKING:
@@ -96,6 +96,12 @@ class Load:
         return [result for _seconds, result in self.answers if result != "ok"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def secrets_before(lab: Lab) -> dict[str, str]:
+    """The passwords that are rotated here."""
+    return {f"{name} of before": value for name, value in stored(lab).items() if name != "db_user"}
+
+
 @pytest.fixture(scope="module")
 def users(lab: Lab, host: Host) -> list[Odoo]:
     found = [Odoo(f"https://{host.address}", lab.ca) for _ in range(4)]
@@ -148,3 +154,14 @@ def test_what_the_second_login_makes_belongs_to_the_first(lab: Lab, host: Host) 
     for _ in range(2):
         command = f"docker exec -i pgbouncer-pgbouncer-1 sh -c {shlex.quote(f'IFS= read -r PGPASSWORD; export PGPASSWORD; {psql}')}"
         assert host.run(command, stdin=secrets["db_password"] + "\n").split() == ["main"]
+
+
+def test_neither_the_old_nor_the_new_passwords_lie_anywhere(lab: Lab, secrets_before: dict[str, str]) -> None:
+    """Also not in what drills and patches have left."""
+    looked_for = {
+        **lab.secrets(),
+        **{f"{name} of now": value for name, value in stored(lab).items() if name != "db_user"},
+        **secrets_before,
+    }
+    for name, host in lab.hosts.items():
+        assert {place: found for place in PLACES if (found := seen(host, looked_for, place))} == {}, name

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import html
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -253,7 +256,7 @@ def _secrets(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def encodings(secret: str) -> set[str]:
-    """The forms in which a secret could be lying around: escaped for JSON, YAML, Python, shell, Compose, libpq or a URL, in base64."""
+    """The forms in which a secret could be lying around: escaped for JSON, YAML, Python, shell, INI, Compose, libpq, HTML or a URL, in base64."""
     quoted_json = json.dumps(secret)[1:-1]
     return {
         secret,
@@ -261,23 +264,102 @@ def encodings(secret: str) -> set[str]:
         json.dumps(quoted_json)[1:-1],
         secret.replace("'", "''"),
         secret.replace("$", "$$"),
+        secret.replace("%", "%%"),
         quoted_json.replace("$", "$$"),
         repr(secret)[1:-1],
         secret.replace("\\", "\\\\"),
         secret.replace("\\", "\\\\").replace("'", "\\'"),
         secret.replace("\\", "\\\\").replace(":", "\\:"),
         shlex.quote(secret),
+        re.sub(r"([^\w@%+=:,./#~-])", r"\\\1", secret),
+        html.escape(secret),
         urllib.parse.quote(secret),
         urllib.parse.quote(secret, safe=""),
         urllib.parse.quote_plus(secret),
-        base64.b64encode(secret.encode()).decode().rstrip("="),
         secret.encode().hex(),
+        *_base64(secret.encode()),
     }
+
+
+def _base64(secret: bytes) -> Iterator[str]:
+    """What base64 shows of a secret, wherever in a longer text it is: four characters hold three bytes, so there are three ways to begin."""
+    for before in range(3):
+        # The first and the last character hold bits of the neighbours as well.
+        first = -(-before * 8 // 6)
+        last = (before + len(secret)) * 8 // 6
+        shown = base64.b64encode(b"\0" * before + secret)[first:last].decode()
+        yield from (shown, shown.translate(str.maketrans("+/", "-_")))
 
 
 def leaks(secrets: dict[str, str], text: str) -> list[str]:
     """Names of the secrets that ``text`` holds in any encoding. The values are not in the answer."""
     return sorted(name for name, secret in secrets.items() if any(form in text for form in encodings(secret)))
+
+
+PLACES = {
+    "docker inspect": "docker ps -aq | xargs -r docker inspect; docker network ls -q | xargs docker network inspect; "
+    "docker volume ls -q | xargs -r docker volume inspect",
+    "images and their history": "docker image ls -q | xargs docker image inspect; docker image ls -q | xargs -n 1 docker history --no-trunc",
+    "what the engine keeps": "find /var/lib/docker/containers /var/lib/docker/image -type f -size -4M -exec cat {} +",
+    "what containers wrote into their image": "docker ps -aq | xargs -r docker inspect -f '{{.GraphDriver.Data.UpperDir}}' "
+    "| xargs -r -I{} find {} -type f -size -4M -exec cat {} +",
+    "Compose files": "cat /opt/berth/*/compose.yml",
+    "command lines of all processes": "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '",
+    "environments of all processes": "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'",
+    "the journal": "journalctl --no-pager --output=cat",
+    "other logs": "find /var/log -type f ! -path '*/journal/*' -exec cat {} +",
+    "container logs": "for id in $(docker ps -aq); do docker logs $id 2>&1; done",
+    "files that anybody can read": "find /opt/berth /etc /var/lib/berth -xdev -type f -perm -o=r -size -4M -exec cat {} +",
+    "temporary files and homes": "find /tmp /var/tmp /dev/shm /home /root -xdev -type f -size -4M -exec cat {} +",
+    "evidence and ledger": "find /var/lib/berth/evidence /var/lib/berth/ledger* -type f -exec cat {} + 2>/dev/null || true",
+}
+"""Where a secret must not be seen, and how everything in there is read."""
+MAY_BE_EMPTY = ("other logs", "what containers wrote into their image", "evidence and ledger")
+
+
+def keys(host: Host) -> dict[str, str]:
+    """The keys of the certificates that services have, by their path, which only their host knows; each by its longest line."""
+    text = host.run(
+        "for key in $(find /opt/berth -path '*/tls/*.key' -type f); do echo \"$key $(awk '{print length, $0}' $key | sort -n | tail -n 1)\"; done"
+    )
+    return {path: secret for path, _length, secret in (line.split(" ", 2) for line in text.splitlines())}
+
+
+# Until its input ends. Programs live for milliseconds; who looks twenty times a second sees most of a deployment's.
+WATCH = """
+import os, select, sys
+known = set()
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for name in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{name}", "rb") as file:
+                    known.add(file.read())
+            except OSError:  # it has ended
+                continue
+sys.stdout.buffer.write(b"\\n".join(known).replace(b"\\0", b" "))
+"""
+
+
+@contextlib.contextmanager
+def processes(host: Host) -> Iterator[list[str]]:
+    """Watch command lines and environments of all processes of a host; the list holds them as one text after that."""
+    found: list[str] = []
+    argv = [*host.ssh, f"sudo -n python3 -c {shlex.quote(WATCH)}"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace") as watch:
+        try:
+            yield found
+        finally:
+            output, _errors = watch.communicate(timeout=60)
+        assert watch.returncode == 0, f"{host.name}: its processes could not be watched"
+        found.append(output)
+
+
+def seen(host: Host, secrets: dict[str, str], place: str) -> list[str]:
+    """Names of the secrets that lie in one of ``PLACES``."""
+    text = host.run(PLACES[place], timeout=120)
+    assert len(text) > 100 or place in MAY_BE_EMPTY, f"{host.name}: {place}: nothing to search in"
+    return leaks(secrets, text)
 
 
 def ansible(command: str) -> list[str]:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 import yaml
 
@@ -31,9 +32,9 @@ class Site:
         self.password = directory / "vault-password"
         self.password.write_text("a vault password\n")
 
-    def run(self, *arguments: str, vault: bool = True) -> tuple[int, str]:
+    def run(self, *arguments: str, vault: bool = True, **environs: str) -> tuple[int, str]:
         """Run the playbook; its exit code and what a person sees, white space joined."""
-        settings = {"ANSIBLE_VAULT_PASSWORD_FILE": str(self.password)} if vault else {}
+        settings = {**({"ANSIBLE_VAULT_PASSWORD_FILE": str(self.password)} if vault else {}), **environs}
         argv = [*ansible("ansible-playbook"), "-vvv", "-i", str(self.inventory), *arguments, "playbooks/secrets_init.yml"]
         done = subprocess.run(argv, cwd=REPOSITORY, env=environment(**settings), capture_output=True, text=True, check=False, timeout=120)
         return done.returncode, " ".join((done.stdout + done.stderr).split()).replace("''", "'")  # as YAML quotes
@@ -142,4 +143,40 @@ def test_what_would_not_be_read_is_not_written(site: Site) -> None:
     code, text = site.run("-e", "secrets_only=odoo_instance_secrets")
     assert code != 0
     assert "secrets_only is 'odoo_instance_secrets'. The only secret that can be written alone is platform_authority" in text
+    assert site.files() == before
+
+
+def test_sops_encrypts_them_when_it_can_decrypt_them_again(site: Site) -> None:
+    key = pyrage.x25519.Identity.generate()
+    file, before = site.group_vars / "secrets.sops.yml", site.files()
+    read, unlocked = {"ANSIBLE_VARS_ENABLED": "host_group_vars,community.sops.sops"}, {"SOPS_AGE_KEY": str(key)}
+
+    def refused(*words: str, **environs: str) -> None:
+        code, text = site.run("-e", "secrets_format=sops", **environs)
+        assert code != 0
+        assert [word for word in words if word not in text] == [], text
+        assert site.files() == before
+
+    refused("Type: export ANSIBLE_VARS_ENABLED=host_group_vars,community.sops.sops", **unlocked)
+    refused("nothing was written: SOPS does not decrypt what it has encrypted here", "no creation rules", **read, **unlocked)
+    (site.inventory / ".sops.yaml").write_text(f"creation_rules: [{{age: {key.to_public()}}}]\n")
+    before = site.files()
+    wrong = str(pyrage.x25519.Identity.generate())
+    refused("Failed to get the data key required to decrypt", "export SOPS_AGE_KEY_FILE=<file>", **read, SOPS_AGE_KEY=wrong)
+
+    code, text = site.run("-e", "secrets_format=sops", **read, **unlocked)
+    assert code == 0, text
+    assert f"are in {file}, encrypted. Show them: sops decrypt '{file}'" in text
+    done = subprocess.run(["sops", "decrypt", str(file)], env=environment(**unlocked), capture_output=True, text=True, check=True)
+    made = yaml.safe_load(done.stdout)
+    assert set(made) == {"odoo_instance_secrets", "platform_authority", "backup_secrets"}
+    expect_authority(made["platform_authority"], "berth.odoo my site")
+    hidden = [*made["odoo_instance_secrets"]["main"].values(), *made["platform_authority"]["key"].splitlines()[1:-1]]
+    assert [secret for secret in hidden if secret in text + file.read_text()] == []
+
+    before = site.files()
+    refused(f"{file} exists and is kept. To add a secret, type: sops edit '{file}'", **read, **unlocked)
+    code, text = site.run()
+    assert code != 0
+    assert f"{file} exists and is kept: what it holds is in use." in text
     assert site.files() == before

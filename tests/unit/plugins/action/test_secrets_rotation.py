@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
+import pyrage
 import pytest
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret
@@ -93,6 +95,63 @@ def test_a_file_in_clear_is_refused(file: Path) -> None:
     with pytest.raises(RotationError, match="ansible-vault encrypt"):
         begin(file)
     assert file.read_text() == TEXT
+
+
+@pytest.fixture
+def sops_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that SOPS has encrypted for the key of age that is set."""
+    key, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    monkeypatch.setenv("SOPS_AGE_KEY", str(key))
+    (tmp_path / "inventory").mkdir()
+    found = tmp_path / "inventory/secrets.sops.yml"
+    recipients = f"{key.to_public()},{other.to_public()}"
+    subprocess.run(
+        ["sops", "encrypt", "--age", recipients, "--filename-override", str(found), "--output", str(found)],
+        input=TEXT,
+        text=True,
+        check=True,
+    )
+    found.chmod(0o640)
+    return found
+
+
+def decrypted(file: Path) -> str:
+    return subprocess.run(["sops", "decrypt", str(file)], capture_output=True, text=True, check=True).stdout
+
+
+def test_what_sops_has_encrypted_stays_so_for_the_same_recipients(sops_file: Path) -> None:
+    recipients = [line for line in sops_file.read_text().splitlines() if "recipient: age1" in line]
+    assert len(recipients) == 2
+    content = sops_file.read_bytes()
+    assert begin(sops_file, write=False) == ["main"]
+    assert sops_file.read_bytes() == content
+    assert begin(sops_file) == ["main"]
+    assert [line for line in sops_file.read_text().splitlines() if "recipient: age1" in line] == recipients
+    new = values(decrypted(sops_file))["main"]
+    assert new == {**EFFECTIVE["main"], "db_password_next": new["db_password_next"]}
+    assert len(new["db_password_next"]) == 40
+    assert "# kept" in decrypted(sops_file)
+    assert not any(secret in sops_file.read_text() for secret in new.values())
+    assert sops_file.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in sops_file.parent.iterdir()] == ["secrets.sops.yml"]
+    content = sops_file.read_bytes()
+    assert begin(sops_file, effective=values(decrypted(sops_file))) == [], "begun already"
+    assert sops_file.read_bytes() == content
+
+
+@pytest.mark.parametrize("key", ["", str(pyrage.x25519.Identity.generate())])
+def test_without_the_right_key_sops_changes_nothing(sops_file: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sops_file.read_bytes()
+    monkeypatch.setenv("SOPS_AGE_KEY", key)
+    with pytest.raises(RotationError, match="sops ended with 128: Failed to get the data key"):
+        begin(sops_file)
+    assert sops_file.read_bytes() == before
+
+
+def test_without_the_program_the_message_says_what_to_install(sops_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(sops_file.parent))
+    with pytest.raises(RotationError, match="no program sops: install it"):
+        begin(sops_file)
 
 
 def test_a_disk_without_room_leaves_the_old_file(file: Path) -> None:

@@ -257,7 +257,9 @@ def test_a_site_can_have_its_certificate_from_an_acme_server() -> None:
 
 
 def test_the_modern_profile_speaks_tls_1_3_alone() -> None:
-    assert files()["common"]["tls"]["options"]["default"]["minVersion"] == "VersionTLS12"
+    intermediate = files()["common"]["tls"]["options"]["default"]
+    assert intermediate["minVersion"] == "VersionTLS12"
+    assert intermediate["curvePreferences"] == ["X25519MLKEM768", "X25519", "CurveP256", "CurveP384"]
     assert files(common={**COMMON, "tls_profile": "modern"})["common"]["tls"]["options"]["default"]["minVersion"] == "VersionTLS13"
 
 

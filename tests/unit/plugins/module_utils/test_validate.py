@@ -221,6 +221,19 @@ def test_weak_secrets_are_refused(value: Any) -> None:
     assert list(_validate.check_secret("vm1", "db_password", value, 20))
 
 
+def test_what_nobody_has_decrypted_is_no_password() -> None:
+    encrypted = f"ENC[AES256_GCM,data:{CANARY},iv:x,tag:y,type:str]"
+    (problem,) = _validate.check_instance_secrets(
+        "vm1",
+        {"main": {}},
+        {"main": {"db_password": encrypted, "admin_password": "a" * 9 + "bcdefghijkl", "redis_password": "z" * 9 + "bcdefghijkl"}},
+        20,
+    )
+    assert problem.subject == "odoo_instance_secrets.main.db_password"
+    assert "ANSIBLE_VARS_ENABLED=host_group_vars,community.sops.sops" in problem.remedy
+    assert CANARY not in said([problem])
+
+
 @pytest.mark.parametrize("value", ["$ % \" ' { } # \\ and spaces", "correct horse battery staple", "äöü€-abcdefghijklmnop"])
 def test_awkward_secrets_pass(value: str) -> None:
     assert not list(_validate.check_secret("vm1", "db_password", value, 20))
