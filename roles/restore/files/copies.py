@@ -198,12 +198,12 @@ class Copy:
         with self.step("database: restore"):
             # Of all other databases only what PostgreSQL needs to start, where the backup knows this one already.
             details = json.loads(
-                job.pgbackrest(["info", f"--set={job.backup['label']}", "--output=json"], what="asking pgBackRest for the backup")
+                job.archive.pgbackrest(["info", f"--set={job.backup['label']}", "--output=json"], what="asking pgBackRest for the backup")
             )
             known = [one["name"] for backup in rules.stanza_of(details, job.stanza)["backup"] for one in backup.get("database-ref") or []]
             only = [job.database] if job.database in known else []
-            arguments = ["restore", *rules.restore_arguments(job.target, job.set_manifest, job.backup["label"], only)]
-            job.pgbackrest(arguments, what="restoring the database", volumes=self.volumes())
+            arguments = ["restore", *rules.restore_arguments(job.point, job.set_manifest, job.backup["label"], only)]
+            job.archive.pgbackrest(arguments, what="restoring the database", volumes=self.volumes())
             # Patroni's, which name files that are not here.
             for name in ("postgresql.conf", "postgresql.base.conf", "patroni.dynamic.json"):
                 (self.data / "17" / name).unlink(missing_ok=True)
@@ -471,7 +471,7 @@ class Copy:
         """Make a copy without a network, look at everything, remove it. Returns the evidence. Raises Refused: it cannot be tried."""
         began = datetime.now(UTC)
         found: dict[str, Any] = {
-            "target": " ".join(job.target).strip(),
+            "target": job.words,
             "backup": job.backup["label"],
             "repository": job.repository["name"],
             "image": job.image,

@@ -12,8 +12,8 @@
     restore.py load --name NAME --database NEW …          load a copy's database into an empty one of the cluster
     restore.py files --name NAME --data-dir … [--aside …] bring a copy's files beside an instance's, then in their place
 
-TARGET: --set ID | --time TIME | --lsn POSITION; without one the newest set. Answers are JSON on standard output, progress is on standard error.
-Runs as root on the host, from playbooks and from a timer alike; config.json beside it says what there is. Needs docker and restic.
+TARGET: --set ID | --time TIME | --lsn POSITION | --xid TRANSACTION, all before it; without one the newest set. Answers are JSON on standard output, progress
+is on standard error. Runs as root on the host, from playbooks and from a timer alike; config.json beside it says what there is. Needs docker, restic and zstd.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ import rules
 from copies import Copy
 from loading import load, place_files
 from rules import Refused, Target
-from sources import Failed, Files, Job, Site, say, unarchived
+from sources import Archive, Failed, Files, Job, Site, say
 
 HERE = Path(__file__).resolve().parent
 
 
 def target_of(options: argparse.Namespace) -> Target:
     """Raises Refused: several were given."""
-    given = [Target(kind, value) for kind in ("set", "time", "lsn") if (value := getattr(options, kind))]
+    given = [Target(kind, value) for kind in ("set", "time", "lsn", "xid") if (value := getattr(options, kind))]
     if len(given) > 1:
-        raise Refused(f"give one of set, time and lsn, not {' and '.join(one.kind for one in given)}")
+        raise Refused(f"give one of set, time, lsn and xid, not {' and '.join(one.kind for one in given)}")
     return given[0] if given and given[0].value != "latest" else Target("latest")
 
 
@@ -81,7 +81,7 @@ def drill(site: Site, options: argparse.Namespace) -> int:
             # Before the newest one, whose record is then the latest, and which says it when nothing can be asked.
             with contextlib.suppress(Failed, Refused):
                 job = Job(site, name, Target("latest"), options.repository, options.image)
-                if target := rules.older(job.files.snapshots, job.backups, secrets.SystemRandom()):
+                if target := rules.older(job.files.snapshots, job.archive.backups, secrets.SystemRandom()):
                     records.append(drill_one(site, options, name, target))
         records.append(drill_one(site, options, name, target_of(options)))
     kept = all(record["kept"] for record in records)
@@ -97,15 +97,17 @@ def sets(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     return {"sets": [{"id": one["id"][:8], "time": rules.stamp(rules.snapshot_time(one)), "bytes": files.size(one)} for one in ordered]}
 
 
-def archive(site: Site, options: argparse.Namespace) -> dict[str, dict[str, str]]:
-    """Why the end of a set cannot be reached, by the repository's name: C(missing) WAL, or C(unknown), why nobody could look.
+def archive(site: Site, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Why the end of a set cannot be reached, by the repository's name: C(missing) WAL and since when there are backups, or C(unknown), why nobody could look.
 
     PostgreSQL does not know: what was dropped counts as archived there.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for number, one in enumerate(site.config["repositories"], 1):
         try:
-            found[one["name"]] = {"missing": unarchived(site, {**one, "number": number}, options.lsn, options.segment)}
+            there = Archive(site, {**one, "number": number}, site.config["stanza"])
+            backup = rules.pick_backup(there.known, Target("lsn", options.lsn))
+            found[one["name"]] = {"missing": there.gap(backup, options.segment), "since": rules.oldest(there.backups)}
         except (Refused, Failed) as error:
             found[one["name"]] = {"unknown": " ".join(str(error).split())}
     return found
@@ -121,7 +123,7 @@ def arguments() -> argparse.Namespace:
         command.add_argument("--instance", default="")
         command.add_argument("--name", default="")
         command.add_argument("--repository", default="")
-        for option in ("set", "time", "lsn", "segment", "image"):
+        for option in ("set", "time", "lsn", "xid", "segment", "image"):
             command.add_argument(f"--{option}", default="")
         command.add_argument("--raw", action="store_true")
         command.add_argument("--anonymise", action="store_true")

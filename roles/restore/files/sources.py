@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import rules
-from rules import Refused, Target
+from rules import Ending, Refused, Target
 
 POSTGRES, ODOO = 45432, 48069
 MANIFEST = "/var/lib/berth/backup/{instance}/manifest.json"
@@ -105,8 +107,7 @@ class Files:
             name, _equals, value = line.partition("=")
             if name.strip():
                 self.environment[name] = value
-        authority = site.home / f"config/{repository['name']}.crt"
-        self.options = [f"--cacert={authority}"] if authority.is_file() and authority.stat().st_size else []
+        self.options = [f"--cacert={site.home}/config/{repository['name']}.crt"] if repository["authority"] else []
 
     def call(self, *arguments: str, what: str) -> str:
         """Run restic. Raises Failed."""
@@ -157,10 +158,102 @@ def server_options(site: Site, repository: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def pgbackrest(site: Site, repository: Mapping[str, Any], arguments: Sequence[str], *, what: str, volumes: Sequence[str] = ()) -> str:
-    """Run pgBackRest in a container, for one repository. Raises Failed."""
+def pgbackrest_command(site: Site, repository: Mapping[str, Any], arguments: Sequence[str], volumes: Sequence[str] = ()) -> list[str]:
+    """A command that runs pgBackRest in a container, for one repository."""
     argv = ["docker", "run", "--rm", *server_options(site, repository), *volumes, "--entrypoint=pgbackrest", site.config["server_image"]]
-    return run([*argv, f"--repo={repository['number']}", *arguments], what=what)
+    return [*argv, f"--repo={repository['number']}", *arguments]
+
+
+class Archive:
+    """The WAL of a cluster in a repository, and the backups that it leads on from."""
+
+    def __init__(self, site: Site, repository: Mapping[str, Any], stanza: str) -> None:
+        """Ask for the backups. Raises Refused, Failed."""
+        self.site, self.repository, self.stanza = site, repository, stanza
+        # Not strictly: its messages have line breaks.
+        information = json.loads(self.pgbackrest(["info", "--output=json"], what="asking pgBackRest for the backups"), strict=False)
+        self.known = rules.stanza_of(information, stanza)
+        self.backups: list[dict[str, Any]] = self.known["backup"]
+
+    def pgbackrest(self, arguments: Sequence[str], *, what: str, volumes: Sequence[str] = ()) -> str:
+        """Run pgBackRest in a container. Raises Failed."""
+        return run(pgbackrest_command(self.site, self.repository, [f"--stanza={self.stanza}", *arguments], volumes), what=what)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The files of the archive below the stanza's directory, those of the version that the newest backup is of."""
+        newest = max(self.backups, key=lambda backup: backup["timestamp"]["stop"])
+        of_it = [one["id"] for one in self.known["archive"] if one["database"] == newest["database"]]
+        listed = self.pgbackrest(["repo-ls", f"archive/{self.stanza}", "--recurse", "--output=json"], what="asking pgBackRest for the WAL")
+        return [name for name in json.loads(listed) if name.split("/")[0] in of_it]
+
+    def way(self, first: str, last: str) -> list[str]:
+        """The segments from one to another. Raises Failed."""
+        history = next((name for name in self.names if name.endswith(f"/{last[:8]}.history")), "")
+        get = ["repo-get", f"archive/{self.stanza}/{history}"]
+        return rules.way(first, last, self.pgbackrest(get, what="reading the history of the WAL") if history else "")
+
+    def gap(self, backup: Mapping[str, Any], segment: str) -> str:
+        """Why a segment cannot be reached from a backup; nothing when it can. Raises Failed."""
+        missing = rules.missing_wal(self.names, self.way(backup["archive"]["start"], segment))
+        if not missing:
+            return ""
+        ranges = ", ".join(first if first == last else f"{first} to {last}" for first, last in missing)
+        return (
+            f"WAL after the backup {backup['label']} is missing: {ranges}. PostgreSQL's hosts drop it when more than max_slot_wal_keep_size waits. "
+            "Nothing after it can be restored until there is a new backup: run berth.odoo.backup"
+        )
+
+    def records(self, segments: Sequence[str]) -> str:
+        """What pg_waldump says of adjacent segments: ends of transactions, and which number the next one has. Raises Failed."""
+        files = {rules.segment_of(name): name for name in self.names}
+        with tempfile.TemporaryDirectory(prefix="wal-", dir=self.site.data_dir) as directory:
+            for segment in segments:
+                name = f"archive/{self.stanza}/{files[segment]}"
+                get = shlex.join(pgbackrest_command(self.site, self.repository, [f"--stanza={self.stanza}", "repo-get", name]))
+                unpack = " | zstd --decompress" if name.endswith(".zst") else ""
+                script = f"{get}{unpack} > {shlex.quote(f'{directory}/{segment}')}"
+                run(["bash", "-o", "pipefail", "-c", script], what=f"reading {segment} of the archive")
+            for path in (Path(directory), *Path(directory).iterdir()):
+                os.chown(path, POSTGRES, POSTGRES)
+            look = [
+                "docker",
+                "run",
+                "--rm",
+                "--network=none",
+                f"--user={POSTGRES}:{POSTGRES}",
+                *HARDENED,
+                f"--label={LABEL}",
+                "--pull=never",
+            ]
+            look += [
+                f"--volume={directory}:/wal:ro",
+                "--env=TZ=UTC",
+                "--entrypoint=pg_waldump",
+                self.site.config["server_image"],
+                "--path=/wal",
+            ]
+            look += ["--rmgr=Transaction", "--rmgr=Standby", "--rmgr=XLOG", segments[0], segments[-1]]
+            return run(look, what=f"reading {segments[0]}")
+
+    def ending(self, number: int) -> Ending:
+        """Where a transaction was committed. Raises Refused: it was not, as far as the archive reaches."""
+        first = min(backup["archive"]["start"] for backup in self.backups if not backup.get("error"))
+        last = max(filter(None, map(rules.segment_of, self.names)))
+        there = {rules.segment_of(name) for name in self.names}
+        segments = [name for name in self.way(first, last) if name in there]
+        say(f"looking for transaction {number} in {len(segments)} segments of the archive")
+        found = rules.find_ending(number, segments, self.records)
+        if found is None:
+            raise Refused(
+                f"transaction {number} did not end in what the repository {self.repository['name']} has of the WAL, {first} to {last}: it is "
+                "older than the oldest backup, or so new that its WAL is not archived yet, or it never was. -e time=… goes back to a moment"
+            )
+        if not found.committed:
+            raise Refused(
+                f"transaction {number} was rolled back at {found.time}, so nothing of it is there: look for another one, or go back to a moment with -e time=…"
+            )
+        return found
 
 
 class Job:
@@ -172,9 +265,9 @@ class Job:
         self.instance = site.instance(instance)
         self.repository = site.repository(repository)
         self.files = Files(site, self.repository, instance)
-        if target.kind in ("time", "lsn"):
-            # Judged before anything is asked.
-            (rules.moment if target.kind == "time" else rules.lsn)(target.value)
+        if judge := {"time": rules.moment, "lsn": rules.lsn, "xid": rules.xid}.get(target.kind):
+            # Before anything is asked.
+            judge(target.value)
         self.snapshots = rules.pick_snapshots(self.files.snapshots, target)
         self.manifest = self.files.manifest(self.snapshots[-1]) if self.snapshots else {}
         if target.kind == "latest":
@@ -182,16 +275,14 @@ class Job:
         self.set_manifest = self.manifest if self.target.kind == "set" else None
         self.database = str(self.manifest.get("database") or self.instance["database"])
         self.stanza = str(self.manifest.get("stanza") or site.config["stanza"])
-        # Not strictly: its messages have line breaks.
-        information = json.loads(self.pgbackrest(["info", "--output=json"], what="asking pgBackRest for the backups"), strict=False)
-        known = rules.stanza_of(information, self.stanza)
-        self.backups: list[dict[str, Any]] = known["backup"]
-        self.backup = rules.pick_backup(known, self.target, self.set_manifest)
+        self.archive = Archive(site, self.repository, self.stanza)
+        self.ending = self.archive.ending(rules.xid(target.value)) if target.kind == "xid" else None
+        # PostgreSQL finds no transaction of which only a part is known, and each transaction of Odoo has parts.
+        self.point = Target("lsn", self.ending.lsn) if self.ending else self.target
+        self.backup = rules.pick_backup(self.archive.known, self.point, self.set_manifest)
+        if self.ending:
+            self.snapshots = rules.pick_snapshots(self.files.snapshots, Target("time", self.ending.time))
         self.image = self.find_image(image)
-
-    def pgbackrest(self, arguments: Sequence[str], *, what: str, volumes: Sequence[str] = ()) -> str:
-        """Run pgBackRest in a container. Raises Failed."""
-        return pgbackrest(self.site, self.repository, [f"--stanza={self.stanza}", *arguments], what=what, volumes=volumes)
 
     def server_options(self) -> list[str]:
         """Options of every container that asks the repository."""
@@ -225,10 +316,20 @@ class Job:
         return int(self.backup["info"]["size"])
 
     @property
+    def words(self) -> str:
+        """The target, for people."""
+        if self.ending:
+            part = f", of which {self.target.value} is a part" if self.ending.number != rules.xid(self.target.value) else ""
+            return f"xid {self.target.value}: everything before transaction {self.ending.number}{part}, which was committed at {self.ending.time}"
+        return " ".join(self.target).strip()
+
+    @property
     def position(self) -> str:
         """The time that the copy will be of, where it is known before."""
         if self.target.kind == "time":
             return rules.moment(self.target.value).isoformat()
+        if self.ending:
+            return self.ending.time
         return str(self.set_manifest["time"]) if self.set_manifest else ""
 
     def plan(self, *, raw: bool = False) -> dict[str, Any]:
@@ -243,9 +344,9 @@ class Job:
             "instance": self.name,
             "database": self.database,
             "repository": self.repository["name"],
-            "target": " ".join(self.target).strip(),
+            "target": self.words,
             "position": self.position,
-            "lsn": self.set_manifest["lsn"] if self.set_manifest else self.target.value if self.target.kind == "lsn" else "",
+            "lsn": self.set_manifest["lsn"] if self.set_manifest else self.point.value if self.point.kind == "lsn" else "",
             "system_identifier": str(self.manifest.get("system_identifier", "")),
             "backup": self.backup["label"],
             "sets": [snapshot["id"][:8] for snapshot in self.snapshots],
@@ -260,23 +361,3 @@ class Job:
             "lost_to": rules.stamp(now),
             "estimated_minutes": rules.estimate(copied, self.site.records()),
         }
-
-
-def unarchived(site: Site, repository: Mapping[str, Any], position: str, segment: str) -> str:
-    """Why a position cannot be reached from a backup in a repository; nothing when it can. Raises Refused, Failed."""
-    stanza = site.config["stanza"]
-    options = [f"--stanza={stanza}", "info", "--output=json"]
-    information = json.loads(pgbackrest(site, repository, options, what="asking pgBackRest for the backups"), strict=False)
-    backup = rules.pick_backup(rules.stanza_of(information, stanza), Target("lsn", position))
-    place = f"archive/{stanza}"
-    names = json.loads(pgbackrest(site, repository, ["repo-ls", place, "--recurse", "--output=json"], what="asking pgBackRest for the WAL"))
-    history = next((name for name in sorted(names, reverse=True) if name.endswith(f"/{segment[:8]}.history")), "")
-    parents = pgbackrest(site, repository, ["repo-get", f"{place}/{history}"], what="reading the history of the WAL") if history else ""
-    missing = rules.missing_wal(names, backup["archive"]["start"], segment, parents)
-    if not missing:
-        return ""
-    ranges = ", ".join(first if first == last else f"{first} to {last}" for first, last in missing)
-    return (
-        f"WAL after the backup {backup['label']} is missing: {ranges}. PostgreSQL's hosts drop it when more than max_slot_wal_keep_size waits. "
-        "Nothing after it can be restored until there is a new backup: run berth.odoo.backup"
-    )
