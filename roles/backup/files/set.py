@@ -243,13 +243,13 @@ class Repository:
             raise Failed(meaning(self.settings, " ".join(words), code))
         return summary
 
-    def forget(self, days: int) -> str:
-        """Delete what is older than the retention, never the newest; return what keeps that from being done, or nothing."""
+    def forget(self, within: str) -> str:
+        """Delete what is older than a duration of restic's, never the newest; return what keeps that from being done, or nothing."""
         # Of what was killed: only locks of processes that are gone.
         self.run("unlock", seconds=PROBE_S)
         group = [f"--host={self.instance}", f"--tag=instance={self.instance}", "--group-by=host,tags"]
         # Not both at once: where keys may not delete, pruning writes much anew before it finds out.
-        for arguments in (["forget", *group, "--keep-last=1", f"--keep-within={days}d"], ["prune", "--max-unused=10%"]):
+        for arguments in (["forget", *group, "--keep-last=1", f"--keep-within={within}"], ["prune", "--max-unused=10%"]):
             done = self.run(*arguments)
             if done.returncode:
                 return DELETES_ELSEWHERE if may_not_delete(done.stderr) else meaning(self.settings, done.stderr, done.returncode)
@@ -445,7 +445,7 @@ def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
     finally:
         inside.close()
     # PostgreSQL calls archived what pgBackRest dropped.
-    gaps, doubts = unarchived(answer["lsn"], mark)
+    gaps, doubts, since = unarchived(answer["lsn"], mark)
     lost = {**doubts, **gaps, **lost}
     for one in repositories:
         # Nobody can restore it, ever, and drills would try.
@@ -468,21 +468,34 @@ def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
         "added_bytes": {name: one["data_added"] for name, one in copies.items()},
         "problems": [*lost.values(), *notes],
         "repositories": ids,
+        "since": since,
     }
 
 
-def unarchived(lsn: str, mark: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return by repository what it lacks of the WAL from a backup to a position, and why that is not known. Raises Failed: nothing is known."""
+def unarchived(lsn: str, mark: str) -> tuple[dict[str, str], dict[str, str], dict[str, int]]:
+    """Ask what a restore of a position would find.
+
+    Returns:
+        By repository what it lacks of the WAL from a backup to the position, why that is not known, and the time of its oldest backup.
+
+    Raises:
+        Failed: nothing is known.
+    """
     done = subprocess.run(
         [sys.executable, "-B", PROGRAM, "archive", f"--lsn={lsn}", f"--segment={mark}"], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise Failed(f"whether a backup leads to this set is not known: {' '.join(done.stderr.split())[-400:]}")
-    found: dict[str, dict[str, str]] = json.loads(done.stdout)
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     gaps, doubts = (
         {name: f"repository {name}: {one[kind]}" for name, one in found.items() if one.get(kind)} for kind in ("missing", "unknown")
     )
-    return gaps, doubts
+    return gaps, doubts, {name: int(one["since"]) for name, one in found.items() if "since" in one}
+
+
+def kept_within(days: int, since: int, clock: float) -> str:
+    """Return how long sets are kept, as restic writes it: days, or as far back as there is a backup of the database."""
+    return f"{days}d" if days else f"{int((clock - since) // 3600) + 1}h"
 
 
 def attempt(lost: dict[str, str], name: str, do: Callable[[], Any]) -> None:
@@ -494,7 +507,7 @@ def attempt(lost: dict[str, str], name: str, do: Callable[[], Any]) -> None:
         say(str(error))
 
 
-def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any], since: Mapping[str, int]) -> dict[str, Any]:
     """Once a day, in the repositories that have the new set: delete what is old, and read a part again. Return when, and what was in the way or damaged."""
     found = dict(before.get("retention") or {})
     if time.time() - float(found.get("tried", 0)) < FORGET_EVERY_S:
@@ -506,7 +519,9 @@ def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any]) ->
     for settings in CONFIG["repositories"]:
         if settings["name"] in made["snapshots"]:
             repository = Repository(HERE.parent, settings, instance, data / "cache")
-            words = repository.forget(int(CONFIG["retention_days"]))
+            # A repository that did not say when its oldest backup is keeps everything.
+            oldest = since.get(settings["name"], 0)
+            words = repository.forget(kept_within(int(CONFIG["retention_days"]), oldest, time.time()))
             say(f"{settings['name']}: {words or 'sets that are too old are deleted'}")
             if words:
                 held[settings["name"]] = words
@@ -533,9 +548,10 @@ def main(argv: Sequence[str]) -> int:
             except Failed as error:
                 write(path, {**before, "failed": {"started": started, "finished": now(), "why": str(error)}})
                 raise
+            since = made.pop("since")
             result: dict[str, Any] = {"good": made, "repositories": made.pop("repositories"), "retention": before.get("retention") or {}}
             write(path, result)
-            result["retention"] = retain(instance, made, before)
+            result["retention"] = retain(instance, made, before, since)
             made["problems"] += [words for words in result["retention"].get("held", {}).values() if words != DELETES_ELSEWHERE]
             made["problems"] += result["retention"].get("damaged", {}).values()
             write(path, result)
