@@ -28,6 +28,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
@@ -41,8 +43,11 @@ ODOO_DATA = "/var/lib/odoo"
 PROGRAM = "/opt/berth/restore/config/restore.py"
 """Of the role restore, which has pgBackRest and what it needs to read the repositories."""
 CONNECT_S = 10.0
+SKEW_S = 600.0
 # How long restic may ask a repository for a few bytes: it repeats by itself for a quarter of an hour.
 PROBE_S = 90
+# How long restic may try to write and get no further.
+PATIENCE_S = 120
 FORGET_EVERY_S = 20 * 3600
 # One part a day is read again, so that each has been read within the usual retention.
 PARTS = 14
@@ -64,6 +69,10 @@ def meaning(repository: Mapping[str, Any], words: str, code: int = 1) -> str:
     name = repository["name"]
     patterns = (
         (r"wrong password|no key found", "backup_secrets.passphrase is not the one that the repository was made with; put that one back"),
+        (
+            r"internal error, please try again|InternalError|ServiceUnavailable",
+            "it answers with an error of its own: look at its log, and whether its disk is full",
+        ),
         (
             r"access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|forbidden|\b403\b",
             f"the keys are refused: correct backup_secrets.{name}.access_key and secret_key, or what the server lets them do, then run berth.odoo.site",
@@ -163,8 +172,10 @@ class Repository:
         host, port = address.hostname or "", address.port or 443
         try:
             context = ssl.create_default_context(cafile=str(self.authority) if self.authority else None)
-            with socket.create_connection((host, port), CONNECT_S) as plain, context.wrap_socket(plain, server_hostname=host):
-                pass
+            connection = HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
+            connection.request("HEAD", "/")
+            date = connection.getresponse().getheader("Date", "")
+            connection.close()
         except ssl.SSLCertVerificationError as error:
             raise Failed(
                 f"repository {self.name}: the certificate of {host}:{port} is not believed: {error.verify_message}. Correct authority_certificate of "
@@ -174,6 +185,16 @@ class Repository:
             raise Failed(
                 f"repository {self.name}: no TLS at {host}:{port}: {error}. Look at the server, or correct endpoint of {self.name} in backup_repositories"
             ) from error
+        except HTTPException as error:
+            raise Failed(
+                f"repository {self.name}: {host}:{port} does not speak HTTP: {error!r}. Correct endpoint of {self.name}"
+            ) from error
+        # A store refuses what seems to be signed a quarter of an hour ago, and restic then calls the keys wrong.
+        if date and abs(ahead := time.time() - parsedate_to_datetime(date).timestamp()) > SKEW_S:
+            raise Failed(
+                f"repository {self.name}: the clock of {socket.gethostname()} is {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} that of "
+                f"{host}:{port}, which refuses requests therefore. Type timedatectl on both"
+            )
 
     def open(self, known: str) -> str:
         """Return the repository's id; make it where there never was one.
@@ -213,7 +234,8 @@ class Repository:
         arguments += [f"--exclude={path}" for path in excluded]
         summary: dict[str, Any] = {}
         words: list[str] = []
-        shown = 0
+        shown = done = 0
+        moved = time.monotonic()
         with subprocess.Popen(
             self.argv(*arguments, *paths),
             env=self.environment,
@@ -226,6 +248,8 @@ class Repository:
                 message = parsed(line)
                 kind = message.get("message_type")
                 if kind == "status":
+                    if message.get("bytes_done", 0) > done:
+                        done, moved = message["bytes_done"], time.monotonic()
                     percent = int(100 * message.get("percent_done", 0))
                     if percent >= shown + 10:
                         shown = percent
@@ -236,6 +260,10 @@ class Repository:
                     words.append(str(message.get("message") or (message.get("error") or {}).get("message") or line))
                 elif not message:
                     words.append(line)
+                    say(f"{self.name}: {line.strip()}")
+                    # It would go on for a quarter of an hour, and the collector of files is kept off meanwhile.
+                    if time.monotonic() - moved > PATIENCE_S:
+                        process.terminate()
             code = process.wait()
         if code == INCOMPLETE:
             raise Failed(f"repository {self.name}: files could not be read, and the snapshot is not a set: {' '.join(words)[-400:]}")

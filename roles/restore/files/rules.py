@@ -722,6 +722,7 @@ CAUSES = (
         "the archive does not reach as far as that: choose an earlier time, or an existing set",
     ),
     (r"No space left on device", "the disk is full"),
+    (r"RequestTimeTooSkewed|time is too large", "the clock of this host and that of the store differ: type timedatectl on both"),
     (r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Forbidden", "the store refuses the keys: see backup_secrets"),
     (r"unable to connect|no route to host|connection refused|i/o timeout|HostConnectError", "the store does not answer"),
     (r"Is there a repository at the following location|repository does not exist", "there is no repository of files of this instance"),

@@ -29,3 +29,18 @@ specification.loader.exec_module(program)
 )
 def test_sets_are_kept_for_days_or_as_far_back_as_a_backup_leads_to_them(days, since, wanted):
     assert program.kept_within(days, since, 1_000_000.5) == wanted
+
+
+RETRIED = "Save(<lock/999790a445>) returned error, retrying after 1.47223912s: client.PutObject: We encountered an internal error, please try again.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (RETRIED, 130, "it answers with an error of its own: look at its log, and whether its disk is full"),
+        ("Fatal: client.BucketExists: Access Denied.", 1, "the keys are refused"),
+        ("", 12, "backup_secrets.passphrase is not the one"),
+    ],
+)
+def test_words_of_restic_are_explained(words, code, sentence):
+    assert sentence in program.meaning({"name": "offsite", "restic": "s3:x"}, words, code)
