@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.s3 import Store
 
 UNDO = REPOSITORY / "docs/examples/undo_s3.py"
-CONFIG = "/opt/berth/backup/config/config.json"
+PROGRAM = "/opt/berth/backup/config/set.py"
 RESULT = "/var/lib/berth/backup/main/result.json"
 PGBACKREST = "docker exec postgresql-postgresql-1 pgbackrest --stanza=berth --log-level-console=error"
 
@@ -155,13 +155,13 @@ def test_a_bit_that_turned_over_is_named(host: Host, store: Store) -> None:
     # Not before the next day, and then the same part.
     result["retention"]["tried"] = 0
     host.run(f"cat > {RESULT}", stdin=json.dumps(result))
-    # A retention of no day, so that all but the newest are too old.
+    # As if all but the newest were too old: time cannot be hurried here.
     assert len(sets(host)) > 1
-    host.run(f"cp -p {CONFIG} /run/berth-test-config && sed -E -i 's/(\"retention_days\": )[0-9]+/\\10/' {CONFIG}")
+    host.run(f"cp -p {PROGRAM} /run/berth-test-set && sed -i 's/^    return f.{{days}}d.*/    return \"0d\"/' {PROGRAM}")
     try:
         host.run("systemctl start berth-set@main", timeout=180)
     finally:
-        host.run(f"mv /run/berth-test-config {CONFIG}")
+        host.run(f"mv /run/berth-test-set {PROGRAM}")
     good = json.loads(host.run(f"cat {RESULT}"))["good"]
     assert good["problems"] == []
     assert sets(host) == [good["snapshots"]["offsite"][:8]]

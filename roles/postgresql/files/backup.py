@@ -41,7 +41,7 @@ TYPES = {"full": "full", "incremental": "incr"}
 AWAY_WORDS = r"HostConnectError|unable to get address|timeout connecting|\[Errno|Connection (refused|reset|timed out)"
 # What a store says whose disk is full, among others.
 ILL_WORDS = r"HTTP request failed with 5\d\d|\[ServiceError\]"
-# An archive that is behind says why in its own files.
+# An archive that is behind says why in its own files, once it has tried for half a minute.
 BEHIND_WORDS = r"was not archived before"
 MEANINGS = (
     (
@@ -69,6 +69,7 @@ MEANINGS = (
     (r"Permission denied", "the directory of repository {repository} must belong to user 45432 on every database host"),
     (ILL_WORDS, "repository {repository} answers with an error of its own: look at its log, and whether its disk is full"),
     (AWAY_WORDS, "repository {repository} does not answer: look at its endpoint in backup_repositories, and at the network"),
+    (BEHIND_WORDS, f"WAL does not reach repository {{repository}} in time: docker logs --since 5m {CONTAINER} says why"),
     (
         r"missing stanza path|does not exist.*stanza|stanza-create",
         "repository {repository} has not been prepared: converge with berth.odoo.site",

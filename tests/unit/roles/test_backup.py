@@ -79,7 +79,8 @@ INFO = [
         (NO_NAME, "repository offsite does not answer", True),
         (SKEWED, "the clock of this host and that of repository offsite differ", False),
         (BEHIND, "the clock of this host and that of repository offsite differ", False),
-        (NOT_ARCHIVED, "", False),
+        (NOT_ARCHIVED, "WAL does not reach repository offsite in time: docker logs --since 5m postgresql-postgresql-1 says why", False),
+        (NOT_ARCHIVED + REFUSED, "repository offsite does not answer", True),
         (NOT_ARCHIVED + FULL, "repository offsite answers with an error of its own: look at its log, and whether its disk is full", True),
         ("ERROR: [101]: something new", "", False),
     ],
@@ -110,7 +111,7 @@ def test_what_keeps_the_archive_is_in_the_message_of_a_backup_that_waited_for_it
     runner = backup.Runner("berth", ["offsite"])
     monkeypatch.setattr(runner, "beside", lambda *argv: (82, NOT_ARCHIVED))
     monkeypatch.setattr(runner, "inside", lambda *argv: (0, FULL) if "out/*.error" in argv[-1] else (1, ""))
-    with pytest.raises(backup.Failed, match=r"its disk is full \(WAL segment 000000010000000000000005 was not archived before") as caught:
+    with pytest.raises(backup.Failed, match=r"its disk is full .*WAL segment 000000010000000000000005 was not archived before") as caught:
         runner.pgbackrest("backup", number=1)
     assert caught.value.away
 
