@@ -154,7 +154,7 @@ class ActionModule(ActionBase):
             compose.check_files(
                 (*files, *(file for item in wanted for file in certificates.files_of(item, certificates.expected(item, now), 0)))
             )
-            compose.check_definition(definition, files, wanted)
+            compose.check_definition(definition, files, wanted, files_alone=parameters["definition"].get("services") == {} and bool(files))
         return Request(
             name=parameters["name"],
             base_dir=parameters["base_dir"],

@@ -10,7 +10,7 @@ short_description: What makes restic reach the repositories of backups
 version_added: 0.1.0
 author: [berth.odoo contributors (@berth-odoo)]
 description:
-  - Takes C(backup_repositories) and returns restic's places, keys and certificates.
+  - Takes C(backup_repositories) and returns restic's places, and its keys and certificates as files.
 options:
   _input:
     description: C(backup_repositories), a list of dictionaries.
@@ -31,7 +31,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(repositories), each with C(restic), its place; C(authorities) and C(secrets), name of a file to its content.
+  description: C(repositories), each with C(restic), its place; C(files), as M(berth.odoo.compose_project) takes them.
   type: dict
 """
 
@@ -40,15 +40,16 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils._restic import Missing, files
+from ..module_utils._restic import reach
 
 
 def backup_files(repositories: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any]) -> dict[str, Any]:
     """Call the pure function."""
     try:
-        return files(repositories, secrets)
-    except Missing as error:
-        raise AnsibleFilterError(str(error)) from error
+        found, files = reach(repositories, secrets)
+    except ValueError as error:
+        raise AnsibleFilterError(f"backup_files: {error}") from error
+    return {"repositories": found, "files": files}
 
 
 class FilterModule:

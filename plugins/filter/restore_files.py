@@ -44,8 +44,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(repositories), each with C(restic), its place; C(files), each with C(dest), C(content), and where they are not
-    the usual ones C(mode), C(group) and C(sensitive); C(instances), what a restore knows of each.
+  description: C(repositories), each with C(restic), its place; C(files), as M(berth.odoo.compose_project) takes them; C(instances), what a
+    restore knows of each.
   type: dict
 """
 

@@ -253,14 +253,22 @@ def normalise(definition: Any, what: str = "definition") -> dict[str, Any]:
     return result
 
 
-def check_definition(definition: Mapping[str, Any], files: Sequence[ManagedFile], certificates: Sequence[Certificate] = ()) -> None:
+def check_definition(
+    definition: Mapping[str, Any], files: Sequence[ManagedFile], certificates: Sequence[Certificate] = (), *, files_alone: bool = False
+) -> None:
     """Find everything in a merged definition that could not work, before anything is touched.
+
+    Args:
+        definition: The definition.
+        files: Files of the project.
+        certificates: Certificates of the project.
+        files_alone: The project shall have no service.
 
     Raises:
         DefinitionError: With all problems, one a line.
     """
     services = definition.get("services") or {}
-    problems = [] if services else ["definition.services is empty: a project needs at least one service"]
+    problems = [] if services or files_alone else ["definition.services is empty: a project needs at least one service"]
     for name, service in services.items():
         where = f"definition.services.{name}"
         if not isinstance(service, Mapping):

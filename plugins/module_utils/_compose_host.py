@@ -490,7 +490,8 @@ class Project:
         for item in work.write:
             self.directory.write(item)
         if work.compose_yml:
-            self.directory.write(work.compose_yml, check=self.engine.validate)
+            # Compose refuses a file without services.
+            self.directory.write(work.compose_yml, check=self.engine.validate if self.request.definition["services"] else None)
         mounted = compose.mounted_directories(self.request.definition, self.request.project_dir)
         for dest in work.stale:
             self.directory.remove(dest, keep=mounted)

@@ -44,8 +44,8 @@ def _word(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[\x21-\x7e]+", value))
 
 
-def mistakes(repositories: Any, secrets: Any) -> Iterator[Mistake]:
-    """Look at C(backup_repositories) and C(backup_secrets) before anything is made of them."""
+def mistakes(repositories: Any, secrets: Any, retention: Any = None) -> Iterator[Mistake]:
+    """Look at C(backup_repositories), C(backup_secrets) and C(backup_retention) before anything is made of them."""
     example = "backup_repositories: [{name: offsite, type: s3, endpoint: 'https://s3.example:8333', bucket: berth}]"
     if not isinstance(repositories, Sequence) or isinstance(repositories, str) or not all(isinstance(one, Mapping) for one in repositories):
         yield Mistake("backup_repositories", f"a {type(repositories).__name__}", "a list of one or two repositories", example)
@@ -64,6 +64,7 @@ def mistakes(repositories: Any, secrets: Any) -> Iterator[Mistake]:
         yield from _repository(subject, one)
     if repositories:
         yield from _secrets(repositories, secrets)
+    yield from _retention(retention or {})
 
 
 def _repository(subject: str, one: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -125,9 +126,24 @@ def _secrets(repositories: Sequence[Mapping[str, Any]], secrets: Any) -> Iterato
                 )
 
 
-def _checked(repositories: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any]) -> None:
+def _retention(found: Any) -> Iterator[Mistake]:
+    expected, remedy = "days, or full, a number above 0", "backup_retention: {days: 14}, or with the number of full backups {full: 4}"
+    if not isinstance(found, Mapping) or set(found) - {"days", "full"}:
+        yield Mistake("backup_retention", "something else", expected, remedy)
+        return
+    for key, value in found.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            yield Mistake(f"backup_retention.{key}", repr(value), expected, remedy)
+    if len(found) > 1:
+        # pgBackRest expires by one of them.
+        yield Mistake("backup_retention", "both days and full", "one of them", remedy)
+
+
+def check(repositories: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any], retention: Any = None) -> None:
     """Raise ValueError for what :func:`mistakes` finds."""
-    found = [f"{item.subject} is {item.found}, expected {item.expected}: {item.remedy}" for item in mistakes(repositories, secrets)]
+    found = [
+        f"{item.subject} is {item.found}, expected {item.expected}: {item.remedy}" for item in mistakes(repositories, secrets, retention)
+    ]
     if found:
         raise ValueError("; ".join(found))
 
@@ -154,13 +170,13 @@ def configuration(
         data_dir: PostgreSQL's data directory in the container.
         process_max: processes that compress and send.
         queue_max: WAL that may wait before it is dropped, so that it does not fill the disk; with a unit, as PostgreSQL writes it.
-        retention: C(backup_retention): C(days), the window in which every moment can be restored, or without it C(full), full backups kept.
+        retention: C(backup_retention): C(days), the window in which every moment can be restored, 14 without anything, or C(full), full backups kept.
 
     Raises:
         ValueError: one of the repositories or their secrets is not as it must be.
     """
-    _checked(repositories, secrets)
-    kept = {"full": 2, "days": 14, **(retention or {})}
+    check(repositories, secrets, retention)
+    kept = retention or {"days": 14}
     common: dict[str, Any] = {
         "archive-async": "y",
         "archive-push-queue-max": queue_max,
@@ -178,8 +194,8 @@ def configuration(
     for number, repository in enumerate(repositories, 1):
         options = _options(repository, secrets)
         # By time: a full backup goes when a newer one is older than the window, so every moment of it can be restored and one always stays.
-        days = int(kept["days"] or 0)
-        options |= {"retention-full-type": "time", "retention-full": days} if days else {"retention-full": int(kept["full"])}
+        kind = "time" if "days" in kept else "count"
+        options |= {"retention-full-type": kind, "retention-full": kept["days" if kind == "time" else "full"]}
         lines += [f"repo{number}-{name}={value}" for name, value in options.items()]
     # PostgreSQL waits for this command when it stops, and with it whoever wants to lead next. Sending goes on without it.
     lines += ["[global:archive-push]", "archive-timeout=10", "io-timeout=10"]

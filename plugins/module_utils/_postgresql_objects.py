@@ -448,7 +448,8 @@ def _plan_database(wanted: dict[str, Any], template: str, found: dict[str, Any] 
             f"dump the database, restore it into a new one, and name that one here"
         )
     elif not found["allow_connections"]:
-        raise ObjectsError(f"database {name} allows no connections. Type: ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true")
+        # What is in it is not known before.
+        return plan_opening([wanted], {"databases": {name: found}})
     if found["owner"] != owner:
         steps.append(Step(f"give database {name} to {owner}", f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(owner)}"))
     steps += [*_plan_extensions(name, found), *_plan_privileges(name, found, *_plan_connections(name, owner, roles))]
@@ -456,6 +457,19 @@ def _plan_database(wanted: dict[str, Any], template: str, found: dict[str, Any] 
         if name in (role.get("reads") or []):
             steps += _plan_reader(name, owner, role["name"], found.get("readers", {}).get(role["name"]))
     return steps
+
+
+def plan_opening(databases: list[dict[str, Any]], state: dict[str, Any]) -> list[Step]:
+    """Return the statements that let people into databases again, which a restore or clone closes for the moment in which it exchanges two.
+
+    :param databases: ``name`` of each database.
+    :param state: what :func:`parse_state` returned.
+    """
+    return [
+        Step(f"let people into database {item['name']}", f"ALTER DATABASE {identifier(item['name'])} ALLOW_CONNECTIONS true")
+        for item in databases
+        if item["name"] in state["databases"] and not state["databases"][item["name"]]["allow_connections"]
+    ]
 
 
 def _plan_template(template: str, found: dict[str, Any] | None, roles: list[dict[str, Any]]) -> list[Step]:

@@ -432,8 +432,9 @@ def _check_variables(
             secrets[path] = secret
             yield from _validate.check_secret(name, path, secret, rules.minimum_secret_length)
     yield from _validate.check_distinct(name, secrets)
-    if not {"backup_repositories", "backup_secrets"} & set(host.unrenderable):
-        for mistake in _pgbackrest.mistakes(variables.get("backup_repositories") or [], variables.get("backup_secrets")):
+    if not {"backup_repositories", "backup_secrets", "backup_retention"} & set(host.unrenderable):
+        given = (variables.get(f"backup_{part}") for part in ("secrets", "retention"))
+        for mistake in _pgbackrest.mistakes(variables.get("backup_repositories") or [], *given):
             yield Problem((name,), *mistake)
     if isinstance(tables := variables.get("odoo_table_parameters"), Mapping):
         yield from _odoo_tables.check_tables(name, tables)

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ._pgbackrest import below, check
+
 FILES = "files"
 """What is below a repository's path; PostgreSQL's backups are beside it."""
-
-
-class Missing(ValueError):
-    """A variable lacks something. The text names it and says what to type."""
 
 
 def place(repository: Mapping[str, Any]) -> str:
@@ -21,68 +19,47 @@ def place(repository: Mapping[str, Any]) -> str:
 
     Args:
         repository: one of C(backup_repositories).
-
-    Raises:
-        Missing: it lacks what its type needs.
     """
-    name, kind = repository.get("name"), repository.get("type")
-    for key in ("endpoint", "bucket") if kind == "s3" else ("path",):
-        if not repository.get(key):
-            raise Missing(f"backup_repositories: {name} is of type {kind} and has no {key}; add {key}: … to it")
-    path = "/".join(part for part in (str(repository.get("path") or "").strip("/"), FILES) if part)
-    return f"s3:{str(repository['endpoint']).rstrip('/')}/{repository['bucket']}/{path}" if kind == "s3" else f"/{path}"
+    path = below(repository, FILES)
+    return f"s3:{str(repository['endpoint']).rstrip('/')}/{repository['bucket']}{path}" if repository["type"] == "s3" else path
 
 
 def environment(repository: Mapping[str, Any], secrets: Mapping[str, Any]) -> str:
-    """Return the text of the file with what restic needs to get into a repository in S3; empty for a directory.
-
-    Raises:
-        Missing: C(backup_secrets) has no keys for it, or some that cannot be lines of such a file.
-    """
+    """Return the text of the file with what restic needs to get into a repository in S3; empty for a directory."""
     if repository["type"] != "s3":
         return ""
-    name = repository["name"]
-    keys = secrets.get(name)
-    lines = []
-    for key, variable in (("access_key", "AWS_ACCESS_KEY_ID"), ("secret_key", "AWS_SECRET_ACCESS_KEY")):
-        value = keys.get(key) if isinstance(keys, Mapping) else None
-        # Never the value: it may be the right one under the wrong name.
-        if not isinstance(value, str) or not value or any(character in value for character in "\n\r\0"):
-            raise Missing(
-                f"backup_secrets.{name}.{key} must be text on one line; type: ansible-vault edit, and add it below backup_secrets"
-            )
-        lines.append(f"{variable}={value}\n")
-    return "".join([*lines, f"AWS_DEFAULT_REGION={repository.get('region') or 'us-east-1'}\n"])
+    keys = secrets[repository["name"]]
+    values = {
+        "AWS_ACCESS_KEY_ID": keys["access_key"],
+        "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
+        "AWS_DEFAULT_REGION": repository.get("region") or "us-east-1",
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
 
 
-def files(repositories: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the program of the role C(backup) reads beside its own configuration.
+def reach(repositories: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what a program that runs restic reads beside its own configuration.
 
     Args:
         repositories: C(backup_repositories).
         secrets: C(backup_secrets).
 
     Returns:
-        C(repositories), each with C(name), C(type), C(restic), C(path) and C(authority); C(authorities) and C(secrets), name of a file to its content.
+        The repositories, each with C(name), C(type), C(path), C(restic) and C(authority), whether it has a certificate of its own; and files of
+        C(compose_project), the passphrase and each repository's keys below C(secrets/), its certificate below C(config/).
 
     Raises:
-        Missing: as of :func:`place` and :func:`environment`, or there is no passphrase.
+        ValueError: one of the repositories or their secrets is not as it must be.
     """
-    passphrase = secrets.get("passphrase")
-    if repositories and (not isinstance(passphrase, str) or not passphrase or "\n" in passphrase):
-        raise Missing("backup_secrets.passphrase must be text on one line; berth.odoo.secrets_init makes one")
-    secret = {"passphrase": passphrase} if repositories else {}
-    return {
-        "repositories": [
-            {
-                "name": one["name"],
-                "type": one["type"],
-                "restic": place(one),
-                "path": str(one.get("path") or ""),
-                "authority": bool(one.get("authority_certificate")),
-            }
-            for one in repositories
-        ],
-        "authorities": {f"{one['name']}.crt": one["authority_certificate"] for one in repositories if one.get("authority_certificate")},
-        "secrets": {**secret, **{f"{one['name']}.env": environment(one, secrets) for one in repositories}},
-    }
+    check(repositories, secrets)
+    secret = {"sensitive": True, "mode": "0400", "services": []}
+    files = [{**secret, "dest": "secrets/passphrase", "content": str(secrets["passphrase"])}] if repositories else []
+    found = []
+    for one in repositories:
+        authority = str(one.get("authority_certificate") or "")
+        described = {"name": one["name"], "type": one["type"], "path": str(one.get("path") or ""), "restic": place(one)}
+        found.append({**described, "authority": bool(authority)})
+        files.append({**secret, "dest": f"secrets/{one['name']}.env", "content": environment(one, secrets)})
+        if authority:
+            files.append({"dest": f"config/{one['name']}.crt", "content": authority, "services": []})
+    return found, files

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._pgbackrest import configuration
 from ._pgbackrest import files as pgbackrest_files
-from ._restic import environment, place
+from ._restic import reach
 
 PGBACKREST_GROUP = 45432
 
@@ -41,26 +41,12 @@ def files(repositories: Sequence[Mapping[str, Any]], secrets: Mapping[str, Any],
         data_dir: where the data are restored to, in the container.
 
     Returns:
-        C(repositories), without certificates and with C(restic); C(files), which the role C(restore) copies.
+        C(repositories), as of restic's; C(files) of C(compose_project), restic's and pgBackRest's.
 
     Raises:
         ValueError: one of the repositories or their secrets is not as it must be.
     """
-    if not repositories:
-        return {"repositories": [], "files": []}
-    secret = {"sensitive": True, "services": []}
-    found = [
-        *pgbackrest_files(repositories, configuration(repositories, secrets, stanza, data_dir), PGBACKREST_GROUP),
-        {**secret, "dest": "secrets/passphrase", "mode": "0400", "content": str(secrets["passphrase"])},
-    ]
-    for repository in repositories:
-        name, authority = repository["name"], str(repository.get("authority_certificate") or "")
-        found.append({**secret, "dest": f"secrets/{name}.env", "mode": "0400", "content": environment(repository, secrets)})
-        if authority:
-            found.append({"services": [], "dest": f"config/{name}.crt", "content": authority})
-    return {
-        "repositories": [
-            {**{key: value for key, value in one.items() if key != "authority_certificate"}, "restic": place(one)} for one in repositories
-        ],
-        "files": found,
-    }
+    found, files = reach(repositories, secrets)
+    if repositories:
+        files += pgbackrest_files(repositories, configuration(repositories, secrets, stanza, data_dir), PGBACKREST_GROUP)
+    return {"repositories": found, "files": files}

@@ -63,6 +63,7 @@ options:
   definition:
     description:
       - The Compose file as data, with C(services), and where needed C(networks) and C(volumes). Required unless O(state=absent).
+      - An empty mapping of C(services) makes it a project of O(files) alone, such as a program that a timer of the host starts.
       - Values are literal. A C($) stays a C($); nothing is taken from the environment or from an C(.env) file.
       - A service with C(profiles) is written but never started; it is for C(docker compose run).
       - Networks with C(external) are made (driver bridge) when they do not exist.

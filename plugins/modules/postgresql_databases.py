@@ -27,6 +27,7 @@ description:
     read what holds passwords and keys, the tables C(auth_totp_device), C(fetchmail_server), C(iap_account), C(ir_config_parameter), C(ir_mail_server),
     C(payment_provider), C(payment_token) and C(res_users_apikeys), and the columns of C(res_users) whose names hold C(password), C(secret) or C(token).
     From those that a module installation makes it is kept by the next run.
+  - A database of the list that allows no connections, as a restore that was interrupted while it exchanged two leaves one, allows them again.
   - Nothing is dropped but O(removed_databases) and O(removed_roles); roles and databases that are not listed are left alone.
   - After a change everything is read again, and what still differs is an error.
   - On a standby it changes nothing.
@@ -171,6 +172,7 @@ from ..module_utils._postgresql_objects import (
     describe,
     parse_state,
     plan,
+    plan_opening,
     plan_removal,
     read_script,
     run_script,
@@ -192,9 +194,16 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container |
     state = parse_state(psql(client, container, question)) if container else NOTHING
     if state["in_recovery"]:
         return {"changed": False, "steps": [], "standby": True}
-    steps = plan_removal(removed, state) + plan(*wanted, state)
-    texts = [step.text for step in steps]
-    result: dict[str, Any] = {"changed": bool(steps), "steps": texts, "standby": False}
+    before, opening = state, plan_opening(module.params["databases"], state)
+    if container and opening and not module.check_mode:
+        # Nobody can ask what is in one that is closed.
+        psql(client, container, run_script(opening))
+        state = parse_state(psql(client, container, question))
+        steps = plan_removal(removed, state) + plan(*wanted, state)
+    else:
+        steps, opening = plan_removal(removed, state) + plan(*wanted, state), []
+    texts = [step.text for step in opening + steps]
+    result: dict[str, Any] = {"changed": bool(texts), "steps": texts, "standby": False}
     after = state
     if container and steps and not module.check_mode:
         psql(client, container, run_script(steps))
@@ -205,7 +214,7 @@ def converge(module: AnsibleModule, client: DockerClient, container: Container |
     if module._diff:
         # In check mode there is no state after; the steps say what would become of it. A verifier shows in neither.
         shown = describe(after) + "".join(f"{text}\n" for text in texts)
-        result["diff"] = {"before": describe(state), "after": shown}
+        result["diff"] = {"before": describe(before), "after": shown}
     return result
 
 

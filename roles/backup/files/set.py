@@ -28,6 +28,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
@@ -41,8 +43,11 @@ ODOO_DATA = "/var/lib/odoo"
 PROGRAM = "/opt/berth/restore/config/restore.py"
 """Of the role restore, which has pgBackRest and what it needs to read the repositories."""
 CONNECT_S = 10.0
+SKEW_S = 600.0
 # How long restic may ask a repository for a few bytes: it repeats by itself for a quarter of an hour.
 PROBE_S = 90
+# How long restic may try to write and get no further.
+PATIENCE_S = 120
 FORGET_EVERY_S = 20 * 3600
 # One part a day is read again, so that each has been read within the usual retention.
 PARTS = 14
@@ -64,6 +69,10 @@ def meaning(repository: Mapping[str, Any], words: str, code: int = 1) -> str:
     name = repository["name"]
     patterns = (
         (r"wrong password|no key found", "backup_secrets.passphrase is not the one that the repository was made with; put that one back"),
+        (
+            r"internal error, please try again|InternalError|ServiceUnavailable",
+            "it answers with an error of its own: look at its log, and whether its disk is full",
+        ),
         (
             r"access ?denied|InvalidAccessKeyId|SignatureDoesNotMatch|forbidden|\b403\b",
             f"the keys are refused: correct backup_secrets.{name}.access_key and secret_key, or what the server lets them do, then run berth.odoo.site",
@@ -163,8 +172,10 @@ class Repository:
         host, port = address.hostname or "", address.port or 443
         try:
             context = ssl.create_default_context(cafile=str(self.authority) if self.authority else None)
-            with socket.create_connection((host, port), CONNECT_S) as plain, context.wrap_socket(plain, server_hostname=host):
-                pass
+            connection = HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
+            connection.request("HEAD", "/")
+            date = connection.getresponse().getheader("Date", "")
+            connection.close()
         except ssl.SSLCertVerificationError as error:
             raise Failed(
                 f"repository {self.name}: the certificate of {host}:{port} is not believed: {error.verify_message}. Correct authority_certificate of "
@@ -174,6 +185,16 @@ class Repository:
             raise Failed(
                 f"repository {self.name}: no TLS at {host}:{port}: {error}. Look at the server, or correct endpoint of {self.name} in backup_repositories"
             ) from error
+        except HTTPException as error:
+            raise Failed(
+                f"repository {self.name}: {host}:{port} does not speak HTTP: {error!r}. Correct endpoint of {self.name}"
+            ) from error
+        # A store refuses what seems to be signed a quarter of an hour ago, and restic then calls the keys wrong.
+        if date and abs(ahead := time.time() - parsedate_to_datetime(date).timestamp()) > SKEW_S:
+            raise Failed(
+                f"repository {self.name}: the clock of {socket.gethostname()} is {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} that of "
+                f"{host}:{port}, which refuses requests therefore. Type timedatectl on both"
+            )
 
     def open(self, known: str) -> str:
         """Return the repository's id; make it where there never was one.
@@ -213,7 +234,8 @@ class Repository:
         arguments += [f"--exclude={path}" for path in excluded]
         summary: dict[str, Any] = {}
         words: list[str] = []
-        shown = 0
+        shown = done = 0
+        moved = time.monotonic()
         with subprocess.Popen(
             self.argv(*arguments, *paths),
             env=self.environment,
@@ -226,6 +248,8 @@ class Repository:
                 message = parsed(line)
                 kind = message.get("message_type")
                 if kind == "status":
+                    if message.get("bytes_done", 0) > done:
+                        done, moved = message["bytes_done"], time.monotonic()
                     percent = int(100 * message.get("percent_done", 0))
                     if percent >= shown + 10:
                         shown = percent
@@ -236,6 +260,10 @@ class Repository:
                     words.append(str(message.get("message") or (message.get("error") or {}).get("message") or line))
                 elif not message:
                     words.append(line)
+                    say(f"{self.name}: {line.strip()}")
+                    # It would go on for a quarter of an hour, and the collector of files is kept off meanwhile.
+                    if time.monotonic() - moved > PATIENCE_S:
+                        process.terminate()
             code = process.wait()
         if code == INCOMPLETE:
             raise Failed(f"repository {self.name}: files could not be read, and the snapshot is not a set: {' '.join(words)[-400:]}")
@@ -243,13 +271,13 @@ class Repository:
             raise Failed(meaning(self.settings, " ".join(words), code))
         return summary
 
-    def forget(self, days: int) -> str:
-        """Delete what is older than the retention, never the newest; return what keeps that from being done, or nothing."""
+    def forget(self, within: str) -> str:
+        """Delete what is older than a duration of restic's, never the newest; return what keeps that from being done, or nothing."""
         # Of what was killed: only locks of processes that are gone.
         self.run("unlock", seconds=PROBE_S)
         group = [f"--host={self.instance}", f"--tag=instance={self.instance}", "--group-by=host,tags"]
         # Not both at once: where keys may not delete, pruning writes much anew before it finds out.
-        for arguments in (["forget", *group, "--keep-last=1", f"--keep-within={days}d"], ["prune", "--max-unused=10%"]):
+        for arguments in (["forget", *group, "--keep-last=1", f"--keep-within={within}"], ["prune", "--max-unused=10%"]):
             done = self.run(*arguments)
             if done.returncode:
                 return DELETES_ELSEWHERE if may_not_delete(done.stderr) else meaning(self.settings, done.stderr, done.returncode)
@@ -445,7 +473,7 @@ def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
     finally:
         inside.close()
     # PostgreSQL calls archived what pgBackRest dropped.
-    gaps, doubts = unarchived(answer["lsn"], mark)
+    gaps, doubts, since = unarchived(answer["lsn"], mark)
     lost = {**doubts, **gaps, **lost}
     for one in repositories:
         # Nobody can restore it, ever, and drills would try.
@@ -468,21 +496,34 @@ def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
         "added_bytes": {name: one["data_added"] for name, one in copies.items()},
         "problems": [*lost.values(), *notes],
         "repositories": ids,
+        "since": since,
     }
 
 
-def unarchived(lsn: str, mark: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return by repository what it lacks of the WAL from a backup to a position, and why that is not known. Raises Failed: nothing is known."""
+def unarchived(lsn: str, mark: str) -> tuple[dict[str, str], dict[str, str], dict[str, int]]:
+    """Ask what a restore of a position would find.
+
+    Returns:
+        By repository what it lacks of the WAL from a backup to the position, why that is not known, and the time of its oldest backup.
+
+    Raises:
+        Failed: nothing is known.
+    """
     done = subprocess.run(
         [sys.executable, "-B", PROGRAM, "archive", f"--lsn={lsn}", f"--segment={mark}"], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise Failed(f"whether a backup leads to this set is not known: {' '.join(done.stderr.split())[-400:]}")
-    found: dict[str, dict[str, str]] = json.loads(done.stdout)
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     gaps, doubts = (
         {name: f"repository {name}: {one[kind]}" for name, one in found.items() if one.get(kind)} for kind in ("missing", "unknown")
     )
-    return gaps, doubts
+    return gaps, doubts, {name: int(one["since"]) for name, one in found.items() if "since" in one}
+
+
+def kept_within(days: int, since: int, clock: float) -> str:
+    """Return how long sets are kept, as restic writes it: days, or as far back as there is a backup of the database."""
+    return f"{days}d" if days else f"{int((clock - since) // 3600) + 1}h"
 
 
 def attempt(lost: dict[str, str], name: str, do: Callable[[], Any]) -> None:
@@ -494,7 +535,7 @@ def attempt(lost: dict[str, str], name: str, do: Callable[[], Any]) -> None:
         say(str(error))
 
 
-def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any], since: Mapping[str, int]) -> dict[str, Any]:
     """Once a day, in the repositories that have the new set: delete what is old, and read a part again. Return when, and what was in the way or damaged."""
     found = dict(before.get("retention") or {})
     if time.time() - float(found.get("tried", 0)) < FORGET_EVERY_S:
@@ -506,7 +547,9 @@ def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any]) ->
     for settings in CONFIG["repositories"]:
         if settings["name"] in made["snapshots"]:
             repository = Repository(HERE.parent, settings, instance, data / "cache")
-            words = repository.forget(int(CONFIG["retention_days"]))
+            # A repository that did not say when its oldest backup is keeps everything.
+            oldest = since.get(settings["name"], 0)
+            words = repository.forget(kept_within(int(CONFIG["retention_days"]), oldest, time.time()))
             say(f"{settings['name']}: {words or 'sets that are too old are deleted'}")
             if words:
                 held[settings["name"]] = words
@@ -533,9 +576,10 @@ def main(argv: Sequence[str]) -> int:
             except Failed as error:
                 write(path, {**before, "failed": {"started": started, "finished": now(), "why": str(error)}})
                 raise
+            since = made.pop("since")
             result: dict[str, Any] = {"good": made, "repositories": made.pop("repositories"), "retention": before.get("retention") or {}}
             write(path, result)
-            result["retention"] = retain(instance, made, before)
+            result["retention"] = retain(instance, made, before, since)
             made["problems"] += [words for words in result["retention"].get("held", {}).values() if words != DELETES_ELSEWHERE]
             made["problems"] += result["retention"].get("damaged", {}).values()
             write(path, result)

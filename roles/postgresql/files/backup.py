@@ -33,14 +33,21 @@ LONG = ("backup", "verify")
 # As much as a batch of Odoo: next to nothing beside people, and never nothing.
 CPU_SHARES = 128
 RUN = "/proc/1/root/run/postgresql"
+SPOOL = "/var/lib/postgresql/pgbackrest"
 # Nobody waits for minutes when nobody answers: pgBackRest repeats each of its many questions.
 QUICK = "--io-timeout=5"
 TYPES = {"full": "full", "incremental": "incr"}
 
-AWAY_WORDS = (
-    r"HostConnectError|unable to get address|timeout connecting|\[Errno|HTTP request failed with 5\d\d|Connection (refused|reset|timed out)"
-)
+AWAY_WORDS = r"HostConnectError|unable to get address|timeout connecting|\[Errno|Connection (refused|reset|timed out)"
+# What a store says whose disk is full, among others.
+ILL_WORDS = r"HTTP request failed with 5\d\d|\[ServiceError\]"
+# An archive that is behind says why in its own files, once it has tried for half a minute.
+BEHIND_WORDS = r"was not archived before"
 MEANINGS = (
+    (
+        r"RequestTimeTooSkewed|certificate is not yet valid|certificate has expired",
+        "the clock of this host and that of repository {repository} differ, or a certificate is out of date: type timedatectl on both",
+    ),
     (r"unable to acquire lock", "another backup of this cluster runs already; nothing was done"),
     (r"InvalidAccessKeyId|not exist in our records", "the repository does not know backup_secrets.{repository}.access_key"),
     (r"SignatureDoesNotMatch", "the repository refuses backup_secrets.{repository}.secret_key"),
@@ -60,7 +67,9 @@ MEANINGS = (
     ),
     (r"No space left", "the repository {repository} is full"),
     (r"Permission denied", "the directory of repository {repository} must belong to user 45432 on every database host"),
+    (ILL_WORDS, "repository {repository} answers with an error of its own: look at its log, and whether its disk is full"),
     (AWAY_WORDS, "repository {repository} does not answer: look at its endpoint in backup_repositories, and at the network"),
+    (BEHIND_WORDS, f"WAL does not reach repository {{repository}} in time: docker logs --since 5m {CONTAINER} says why"),
     (
         r"missing stanza path|does not exist.*stanza|stanza-create",
         "repository {repository} has not been prepared: converge with berth.odoo.site",
@@ -84,8 +93,8 @@ def last_words(text: str) -> str:
 
 
 def is_away(text: str) -> bool:
-    """Whether an output says that the repository does not answer, and nothing else."""
-    return meaning(text, "x") == meaning("HostConnectError", "x")
+    """Whether an output says that the repository does not answer, or cannot do what it is for, and nothing else."""
+    return meaning(text, "x") in {meaning("HostConnectError", "x"), meaning("[ServiceError]", "x")}
 
 
 def damaged(report: str) -> list[str]:
@@ -172,6 +181,9 @@ class Runner:
         code, output = run("ionice", "-c3", "pgbackrest", f"--stanza={self.stanza}", *chosen, *options, command)
         if code:
             name = self.repositories[number - 1] if number else ", ".join(self.repositories)
+            if re.search(BEHIND_WORDS, output):
+                found = self.inside("sh", "-c", f"cat {SPOOL}/archive/{self.stanza}/out/*.error")
+                output += found[1] if not found[0] else ""
             raise self.failed(output, name, command)
         return output
 

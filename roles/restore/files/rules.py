@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from random import Random
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,30}(\.(clone|drill|place))?")
 """Of a copy: that of the instance, and after a dot what it is for where it does not stay."""
 SEGMENT = 16 << 20
 """Bytes of a segment of the WAL, PostgreSQL's own choice."""
+PER_LOG = (1 << 32) // SEGMENT
+
+FIRST_XID = 3
+"""Numbers below it are PostgreSQL's own."""
 
 LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
@@ -41,8 +46,20 @@ class Target(NamedTuple):
     """What to go back to."""
 
     kind: str
-    """``latest``, ``set``, ``time`` or ``lsn``."""
+    """``latest``, ``set``, ``time``, ``lsn`` or ``xid``."""
     value: str = ""
+
+
+class Ending(NamedTuple):
+    """Where a transaction became valid, or did not."""
+
+    number: int
+    """Of the transaction itself, where a part of it (a savepoint) was asked for."""
+    committed: bool
+    lsn: str
+    """Of the record that says so."""
+    time: str
+    """Of the same, UTC."""
 
 
 # --- positions and times ------------------------------------------------------------------------------------------------
@@ -63,6 +80,14 @@ def moment(text: str) -> datetime:
     except ValueError as error:
         raise Refused(f"time {text!r} is none: expected such as '2026-11-25 14:03:59' (UTC) or '2026-11-25 15:03:59+01:00'") from error
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def xid(text: str) -> int:
+    """The number of a transaction as the WAL has it: 32 bits of what pg_current_xact_id() answers. Raises Refused."""
+    number = int(text) % (1 << 32) if re.fullmatch(r"[0-9]{1,20}", text) else 0
+    if number < FIRST_XID:
+        raise Refused(f"xid {text!r} is no number of a transaction: expected such as 4711, what the column xmin says of a row")
+    return number
 
 
 def stamp(when: datetime) -> str:
@@ -155,6 +180,11 @@ def pick_snapshots(snapshots: Sequence[Mapping[str, Any]], target: Target) -> li
     return ordered[-1:]
 
 
+def oldest(backups: Sequence[Mapping[str, Any]]) -> int:
+    """When the oldest backup was complete; 0 when there is none."""
+    return min((int(backup["timestamp"]["stop"]) for backup in backups if not backup.get("error")), default=0)
+
+
 def older(snapshots: Sequence[Mapping[str, Any]], backups: Sequence[Mapping[str, Any]], random: Random) -> Target | None:
     """An older set, or a moment between the oldest and the newest one, by chance; nothing while there are not two.
 
@@ -163,7 +193,7 @@ def older(snapshots: Sequence[Mapping[str, Any]], backups: Sequence[Mapping[str,
         backups: of the database; what is older than all of them cannot be reached any more.
         random: where chance comes from.
     """
-    since = min((backup["timestamp"]["stop"] for backup in backups if not backup.get("error")), default=0) + POSITION_S
+    since = oldest(backups) + POSITION_S
     times = sorted((when, str(one["id"])) for one in snapshots if (when := snapshot_time(one)).timestamp() > since)
     if len(times) < 2:
         return None
@@ -196,20 +226,28 @@ def restore_arguments(target: Target, manifest: Mapping[str, Any] | None, backup
     return arguments
 
 
-def missing_wal(archived: Iterable[str], first: str, last: str, history: str = "") -> list[tuple[str, str]]:
-    """Segments of the WAL that a repository does not have, as ranges: the names of the first and the last one of each.
+# --- the archive --------------------------------------------------------------------------------------------------------
+
+
+def segment_of(name: str) -> str:
+    """The segment of the WAL that a file of a repository holds; empty for others, such as a history or the part of a segment."""
+    match = re.match(r"([0-9A-F]{24})-", name.rpartition("/")[2])
+    return match[1] if match else ""
+
+
+def segment_number(name: str) -> int:
+    """The place of a segment in the WAL, whatever its timeline."""
+    return int(name[8:16], 16) * PER_LOG + int(name[16:24], 16)
+
+
+def way(first: str, last: str, history: str = "") -> list[str]:
+    """Names of the segments of the WAL from one to another, each on the timeline that led to the end.
 
     Args:
-        archived: names of what it has, whatever follows them; directories before them are ignored.
         first: the segment that a backup begins with.
         last: the segment up to which WAL is wanted, on the timeline that is wanted.
         history: content of the history file of that timeline; empty for the first one, which has none.
     """
-    per_log = (1 << 32) // SEGMENT
-
-    def number(name: str) -> int:
-        return int(name[8:16], 16) * per_log + int(name[16:24], 16)
-
     # Where a timeline ends, the next one has the whole segment again.
     begins, start = [], 0
     for line in history.splitlines():
@@ -217,16 +255,94 @@ def missing_wal(archived: Iterable[str], first: str, last: str, history: str = "
             begins.append((start, int(match[1])))
             start = lsn(match[2]) // SEGMENT
     begins.append((start, int(last[:8], 16)))
-    there = {match[1] for name in archived if (match := re.match(r"([0-9A-F]{24})-", name.rpartition("/")[2]))}
+    names = []
+    for position in range(segment_number(first), segment_number(last) + 1):
+        timeline = max(one for one in begins if one[0] <= position)[1]
+        names.append(f"{timeline:08X}{position // PER_LOG:08X}{position % PER_LOG:08X}")
+    return names
+
+
+def missing_wal(archived: Iterable[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """Segments of the WAL that a repository does not have, as ranges: the names of the first and the last one of each.
+
+    Args:
+        archived: names of what it has, whatever follows them; directories before them are ignored.
+        wanted: segments, in their order.
+    """
+    there = {segment_of(name) for name in archived}
     ranges: list[tuple[str, str]] = []
     adjacent = False
-    for position in range(number(first), number(last) + 1):
-        timeline = max(one for one in begins if one[0] <= position)[1]
-        name = f"{timeline:08X}{position // per_log:08X}{position % per_log:08X}"
+    for name in wanted:
         if name not in there:
             ranges = [*ranges[:-1], (ranges[-1][0], name)] if adjacent else [*ranges, (name, name)]
         adjacent = name not in there
     return ranges
+
+
+def before(one: int, other: int) -> bool:
+    """Whether a transaction's number was given before another one: they begin anew after 32 bits."""
+    return 0 < (other - one) % (1 << 32) < 1 << 31
+
+
+def next_xid(records: str) -> int | None:
+    """The first number that pg_waldump shows to be the next one; none in a segment with neither a checkpoint nor a snapshot of a standby."""
+    match = re.search(r"desc: (?:RUNNING_XACTS nextXid |CHECKPOINT_\w+ redo .*?; xid \d+:)(\d+)", records)
+    return int(match[1]) if match else None
+
+
+def ending(records: str, number: int) -> Ending | None:
+    """Where records of pg_waldump say that a transaction, or one that it is a part of, ended; none when they do not."""
+    pattern = r"^rmgr: Transaction .*? tx: +(\d+), lsn: (\S+), .*? desc: (COMMIT|ABORT) (\S+ \S+) UTC(?:.*?; subxacts:((?: \d+)+))?"
+    for match in re.finditer(pattern, records, re.MULTILINE):
+        if number in (int(match[1]), *map(int, (match[5] or "").split())):
+            return Ending(int(match[1]), match[3] == "COMMIT", match[2], f"{match[4].replace(' ', 'T')}+00:00")
+    return None
+
+
+def spans(segments: Sequence[str], size: int = 3) -> Iterator[Sequence[str]]:
+    """Segments that are read at once: adjacent ones of a timeline. Each begins with the last one of before, because a record may lie in two."""
+    begin = 0
+    while begin < len(segments):
+        end = begin + 1
+        while (
+            end < min(begin + size, len(segments))
+            and segments[end][:8] == segments[begin][:8]
+            and segment_number(segments[end]) == segment_number(segments[end - 1]) + 1
+        ):
+            end += 1
+        yield segments[begin:end]
+        begin = end - 1 if end - begin > 1 and end < len(segments) else end
+
+
+def find_ending(number: int, segments: Sequence[str], read: Callable[[Sequence[str]], str]) -> Ending | None:
+    """Where a transaction ended, in as few segments of the WAL as can be.
+
+    Args:
+        number: of the transaction.
+        segments: names, in their order.
+        read: gives what pg_waldump says of adjacent ones.
+    """
+
+    @cache
+    def following(place: int) -> int | None:
+        return next_xid(read(segments[place : place + 1]))
+
+    low, high = 0, len(segments)
+    while high - low > 1:
+        middle = (low + high) // 2
+        known = next(((one, after) for one in range(middle, high) if (after := following(one)) is not None), None)
+        if known is None or before(number, known[1]):
+            high = middle
+        else:
+            low = known[0]
+    # It was not there yet somewhere in the first of these, if it is in any.
+    for span in spans(segments[low:]):
+        records = read(span)
+        if found := ending(records, number):
+            return found
+        if any(before(number, int(oldest)) for oldest in re.findall(r"desc: RUNNING_XACTS .*?oldestRunningXid (\d+)", records)):
+            return None
+    return None
 
 
 # --- room and time ------------------------------------------------------------------------------------------------------
@@ -606,6 +722,7 @@ CAUSES = (
         "the archive does not reach as far as that: choose an earlier time, or an existing set",
     ),
     (r"No space left on device", "the disk is full"),
+    (r"RequestTimeTooSkewed|time is too large", "the clock of this host and that of the store differ: type timedatectl on both"),
     (r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Forbidden", "the store refuses the keys: see backup_secrets"),
     (r"unable to connect|no route to host|connection refused|i/o timeout|HostConnectError", "the store does not answer"),
     (r"Is there a repository at the following location|repository does not exist", "there is no repository of files of this instance"),

@@ -29,6 +29,21 @@ NO_NAME = """2026-11-25 07:06:09.680 P00  ERROR: [049]: unable to load info file
               HostConnectError: unable to get address for 's3.nowhere.invalid': [-2] Name or service not known
                                     HINT: has a stanza-create been performed?
 """
+# Of a host whose clock is half an hour ahead, and of one where it is behind, with SeaweedFS 4.48.
+SKEWED = """[ProtocolError] HTTP request failed with 403 (Forbidden):
+*** Response Content ***:
+<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request time and the server's time is too large.</Message></Error>
+"""
+BEHIND = "[CryptoError] unable to verify certificate presented by '127.0.0.1:8333': [9] certificate is not yet valid"
+# Of a store whose disk is full: what the backup says, and what the archive has written down.
+NOT_ARCHIVED = """2026-11-29 10:45:56.761 P00  ERROR: [082]: WAL segment 000000010000000000000005 was not archived before the 60000ms timeout
+                                    HINT: check the archive_command to ensure that all options are correct (especially --stanza).
+"""
+FULL = """104
+raised from local-1 protocol: archive-push command encountered error(s):
+repo1: [ServiceError] [500] Internal Server Error
+    [ServiceError] on 6 retries from 369-10474ms: [500] Internal Server Error
+"""
 BIT_FLIP = """stanza: berth
 status: error
   backup: 20261125-070453F, status: invalid, total files checked: 966, total valid files: 965
@@ -62,6 +77,11 @@ INFO = [
         (WRONG_PASSPHRASE, "backup_secrets.passphrase is not the one that encrypted repository offsite", False),
         (REFUSED, "repository offsite does not answer", True),
         (NO_NAME, "repository offsite does not answer", True),
+        (SKEWED, "the clock of this host and that of repository offsite differ", False),
+        (BEHIND, "the clock of this host and that of repository offsite differ", False),
+        (NOT_ARCHIVED, "WAL does not reach repository offsite in time: docker logs --since 5m postgresql-postgresql-1 says why", False),
+        (NOT_ARCHIVED + REFUSED, "repository offsite does not answer", True),
+        (NOT_ARCHIVED + FULL, "repository offsite answers with an error of its own: look at its log, and whether its disk is full", True),
         ("ERROR: [101]: something new", "", False),
     ],
 )
@@ -85,6 +105,15 @@ def test_which_repositories_are_prepared_and_what_is_the_newest():
     assert backup.unprepared([], 2) == [1, 2]
     assert backup.newest(INFO, 1)["label"] == "20261125-070451F_I"
     assert backup.newest(INFO, 2) is None
+
+
+def test_what_keeps_the_archive_is_in_the_message_of_a_backup_that_waited_for_it(monkeypatch):
+    runner = backup.Runner("berth", ["offsite"])
+    monkeypatch.setattr(runner, "beside", lambda *argv: (82, NOT_ARCHIVED))
+    monkeypatch.setattr(runner, "inside", lambda *argv: (0, FULL) if "out/*.error" in argv[-1] else (1, ""))
+    with pytest.raises(backup.Failed, match=r"its disk is full .*WAL segment 000000010000000000000005 was not archived before") as caught:
+        runner.pgbackrest("backup", number=1)
+    assert caught.value.away
 
 
 @pytest.fixture

@@ -79,11 +79,109 @@ HISTORY = "1\t1/1000148\tno recovery target specified\n"
     ],
 )
 def test_what_was_dropped_is_missing(archived: list[str], wanted: list[tuple[str, str]]) -> None:
-    assert rules.missing_wal(archived, f"{ONE}00000000000000FE", f"{TWO}0000000100000004", HISTORY) == wanted
+    assert rules.missing_wal(archived, rules.way(f"{ONE}00000000000000FE", f"{TWO}0000000100000004", HISTORY)) == wanted
 
 
 def test_a_cluster_that_never_changed_its_timeline_has_no_history() -> None:
-    assert rules.missing_wal(segments((ONE, 1, 3)), f"{ONE}0000000000000001", f"{ONE}0000000000000003") == []
+    assert rules.missing_wal(segments((ONE, 1, 3)), rules.way(f"{ONE}0000000000000001", f"{ONE}0000000000000003")) == []
+
+
+# --- transactions: what pg_waldump 17 printed ---
+
+
+def wal_record(manager: str, transaction: int, position: int, words: str) -> str:
+    return f"rmgr: {manager:11} len (rec/tot):     34/    34, tx: {transaction:10}, lsn: 0/{position:08X}, prev 0/00000028, desc: {words}\n"
+
+
+def running(position: int, following: int, oldest: int) -> str:
+    busy = f"; 1 xacts: {oldest}" if oldest < following else ""
+    words = f"RUNNING_XACTS nextXid {following} latestCompletedXid {following - 1} oldestRunningXid {oldest}{busy}"
+    return wal_record("Standby", 0, position, words)
+
+
+def commit(transaction: int, position: int, *parts: int, word: str = "COMMIT", rels: str = "") -> str:
+    below = f"; subxacts: {' '.join(map(str, parts))}" if parts else ""
+    return wal_record(
+        "Transaction", transaction, position, f"{word} 2026-11-29 10:21:22.914463 UTC{rels}{below}; inval msgs: catcache 21; sync"
+    )
+
+
+CHECKPOINT = "CHECKPOINT_ONLINE redo 0/5000050; tli 1; prev tli 1; fpw true; wal_level replica; xid 0:744; oid 24576; multi 1; offset 0"
+# 739 is long; 742 is a savepoint that was rolled back, 741 and 743 are parts of 740.
+WAL = {
+    3: running(0x3000028, 739, 739),
+    4: commit(742, 0x4958CD8, word="ABORT") + commit(740, 0x4958D40, 741, 743, rels="; rels: base/5/16384 base/5/16390"),
+    5: wal_record("XLOG", 0, 0x50000A8, CHECKPOINT) + commit(744, 0x5001000),
+    6: commit(745, 0x6000028),
+    7: running(0x7000028, 746, 739) + commit(746, 0x7001000, word="ABORT"),
+    8: commit(739, 0x8000028),
+    9: running(0x9000028, 747, 747) + commit(747, 0x9001000),
+}
+
+
+def found(number: int, wal: dict[int, str] = WAL) -> Any:
+    names = [f"{ONE}00000000{place:08X}" for place in wal]
+    return rules.find_ending(number, names, lambda span: "".join(wal[rules.segment_number(name)] for name in span))
+
+
+@pytest.mark.parametrize(
+    ("number", "wanted"),
+    [
+        (740, (740, True, "0/04958D40")),
+        # What the row of a savepoint has in xmin.
+        (743, (740, True, "0/04958D40")),
+        (742, (742, False, "0/04958CD8")),
+        (739, (739, True, "0/08000028")),
+        (745, (745, True, "0/06000028")),
+        (746, (746, False, "0/07001000")),
+        (747, (747, True, "0/09001000")),
+        # Before the archive, after it, and a part of the numbers of another one.
+        (738, None),
+        (748, None),
+        (74, None),
+    ],
+)
+def test_a_transaction_is_found_where_it_ended(number: int, wanted: Any) -> None:
+    ending = found(number)
+    assert (ending and (ending.number, ending.committed, ending.lsn)) == wanted
+    assert ending is None or ending.time == "2026-11-29T10:21:22.914463+00:00"
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=40),
+    st.integers(3, 2**32 - 1) | st.just(2**32 - 5),
+    st.data(),
+)
+def test_every_transaction_is_found_whatever_the_segments_say_of_the_next_one(
+    given_segments: list[tuple[int, bool]], start: int, data: st.DataObject
+) -> None:
+    """Each segment has some commits, or a snapshot before them, or both; numbers go round."""
+    wal, number, places = {}, start, {}
+    for place, (commits, snapshot) in enumerate(given_segments, 1):
+        wal[place] = running(place << 24, number, number) if snapshot else ""
+        for one in range(commits):
+            wal[place] += commit(number, (place << 24) + 100 * one)
+            places[number] = place
+            number = number + 1 if number < 2**32 - 1 else 3
+    wanted = data.draw(st.sampled_from(sorted(places)))
+    assert rules.lsn(found(wanted, wal).lsn) >> 24 == places[wanted]
+
+
+def test_adjacent_segments_are_read_together_and_begin_with_the_last_one() -> None:
+    names = [*(f"{ONE}00000000{place:08X}" for place in (1, 2, 3, 4, 5, 7)), f"{TWO}0000000000000008"]
+    assert [[rules.segment_number(name) for name in span] for span in rules.spans(names)] == [[1, 2, 3], [3, 4, 5], [5], [7], [8]]
+    assert list(rules.spans(names[:3])) == [names[:3]]
+    assert list(rules.spans([])) == []
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "2", "4711 ", "4294967296", "1e3", "9" * 21])
+def test_what_is_no_transaction_is_refused(text: str) -> None:
+    with pytest.raises(rules.Refused, match="expected such as 4711"):
+        rules.xid(text)
+
+
+def test_a_transaction_has_the_number_that_a_row_shows() -> None:
+    assert rules.xid("4711") == rules.xid(str(3 * 2**32 + 4711)) == 4711
 
 
 # --- positions and times ---

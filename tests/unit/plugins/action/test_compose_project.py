@@ -97,10 +97,17 @@ def test_data_directories(path: str) -> None:
         ({"definition": {"secrets": {}}}, "definition has secrets; only services, networks and volumes are understood"),
         ({"override": {"configs": {}}}, "override has configs; only services"),
         ({"override": {"services": {"web": None}}}, "a project needs at least one service"),
+        ({"definition": {"services": {}}}, "a project needs at least one service"),
+        ({"definition": {}, "files": [file(services=[])]}, "a project needs at least one service"),
+        ({"definition": {"services": {}}, "files": [file()]}, "names the service 'web', which the definition does not have"),
     ],
 )
 def test_refusals(arguments: dict[str, Any], expected: str) -> None:
     assert expected in refusal(**arguments)
+
+
+def test_files_alone_are_a_project() -> None:
+    assert request(definition={"services": {}}, files=[file(services=[])]).definition == {"services": {}}
 
 
 @pytest.mark.parametrize("content", [{"password": "S3cret-canary"}, ["S3cret-canary"], True])

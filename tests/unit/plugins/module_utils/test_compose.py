@@ -103,6 +103,7 @@ def test_every_contradiction_is_reported_at_once() -> None:
     ]
     with pytest.raises(DefinitionError, match="at least one service"):
         compose.check_definition({"services": {}}, [])
+    compose.check_definition({"services": {}}, [managed("a")], files_alone=True)
 
 
 @pytest.mark.parametrize(

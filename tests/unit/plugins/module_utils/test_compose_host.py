@@ -222,6 +222,24 @@ def actions(outcome: Outcome) -> dict[str, str]:
     return {name: plan.action for name, plan in outcome.services.items()}
 
 
+# --- files without services ---------------------------------------------------------------------------------------------
+
+
+def test_files_alone_are_written_and_removed_and_compose_is_not_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: Any, _path: str) -> None:
+        raise HostError("no service selected")
+
+    monkeypatch.setattr(SimulatedEngine, "validate", refuse)
+    nothing: dict[str, Any] = {"services": {}}
+    one, two = managed("config/run.py", "1"), managed("secrets/key", "2", sensitive=True)
+    assert run(world, nothing, [one, two], check=True).files["created"] == ["config/run.py", "secrets/key", "compose.yml"]
+    assert run(world, nothing, [one, two]).changed
+    assert world.read()["config/run.py"] == b"1"
+    assert not run(world, nothing, [one, two]).changed
+    assert run(world, nothing, [one]).files["removed"] == ["secrets/key"]
+    assert world.containers == {}
+
+
 # --- networks that containers join as they run --------------------------------------------------------------------------
 
 

@@ -52,12 +52,30 @@ def test_two_repositories():
     [
         (None, ("time", "14")),
         ({"days": 30}, ("time", "30")),
-        ({"days": 0, "full": 4}, (None, "4")),
+        ({}, ("time", "14")),
+        ({"full": 4}, ("count", "4")),
     ],
 )
 def test_retention(retention, expected):
     settings = read(configuration([POSIX], SECRETS, "berth", "/d", retention=retention))["global"]
     assert (settings.get("repo1-retention-full-type"), settings["repo1-retention-full"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("retention", "subjects"),
+    [
+        ({"days": 14, "full": 2}, ["backup_retention"]),
+        ({"days": 0}, ["backup_retention.days"]),
+        ({"full": "4"}, ["backup_retention.full"]),
+        ({"weeks": 2}, ["backup_retention"]),
+        ("14d", ["backup_retention"]),
+        ({"days": True}, ["backup_retention.days"]),
+    ],
+)
+def test_a_wrong_retention_is_named(retention, subjects):
+    assert [item.subject for item in mistakes([POSIX], SECRETS, retention)] == subjects
+    with pytest.raises(ValueError, match=r"backup_retention.*\{days: 14\}"):
+        configuration([POSIX], SECRETS, "berth", "/d", retention=retention)
 
 
 def test_the_port_of_https_and_the_systems_authorities():

@@ -17,6 +17,7 @@ from ansible_collections.berth.odoo.plugins.module_utils._postgresql_objects imp
     describe,
     parse_state,
     plan,
+    plan_opening,
     plan_removal,
     read_script,
     run_script,
@@ -196,13 +197,23 @@ def test_a_different_password_is_set_as_a_verifier_only(stored):
     ("path", "value", "message"),
     [
         (("databases", "main", "encoding"), "SQL_ASCII", "encoding SQL_ASCII"),
-        (("databases", "main", "allow_connections"), False, "ALLOW_CONNECTIONS true"),
         (("databases", "main", "unaccent"), None, "SET SCHEMA public"),
     ],
 )
 def test_what_cannot_be_repaired_is_said(path, value, message):
     with pytest.raises(ObjectsError, match=message):
         plan(ROLES, DATABASES, TEMPLATE, changed(path, value))
+
+
+def test_a_closed_database_is_opened_and_only_then_looked_at():
+    closed = {**database(), "allow_connections": False}
+    for unknown in ("extensions", "unaccent", "schema_owner", "schema_public"):
+        del closed[unknown]
+    state = changed(("databases", "main"), closed)
+    [step] = plan(ROLES, DATABASES, TEMPLATE, state)
+    assert (step.sql, step.database) == ('ALTER DATABASE "main" ALLOW_CONNECTIONS true', "postgres")
+    assert plan_opening(DATABASES, state) == [step]
+    assert plan_opening([{"name": "new"}], state) == []
 
 
 @pytest.mark.parametrize("name", ["a;drop", "../x", "Demo", "-x", "a b", "x" * 64, "postgres", "pg_x", "", "replicator"])

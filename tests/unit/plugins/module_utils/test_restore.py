@@ -49,6 +49,12 @@ def test_keys_are_in_files_that_others_do_not_read() -> None:
     ]
     assert texts["secrets/nas.env"] == "" and texts["config/offsite.crt"] == PEM
     assert not any(secret in str(found["repositories"]) for secret in ("AK", "SK", "a$s"))
+    assert [(one["name"], one["authority"]) for one in found["repositories"]] == [("offsite", True), ("nas", False)]
+    # The program that makes sets reads the same, and no configuration of pgBackRest.
+    repositories, files = _restic.reach([S3, POSIX], SECRETS)
+    assert repositories == found["repositories"]
+    assert [file for file in found["files"] if not file["dest"].startswith("pgbackrest/")] == files
+    assert _restore.files([], {}, "berth", "/data") == {"repositories": [], "files": []}
 
 
 def test_a_repository_without_keys_is_an_error() -> None:

@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a copy into what serves: its database into an empty one of the cluster, its files beside an instance's and then in their place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from copies import Copy
+from rules import Refused
+from sources import HARDENED, LABEL, ODOO, Site, run
+
+LOAD = """
+set -euo pipefail
+docker exec "$1" pg_dump --host=/run/postgresql --username=postgres --format=custom --compress=0 --no-owner --no-privileges --dbname="$2" > "$3/dump"
+chown "$4" "$3/dump"
+docker run --rm --network=none --user "$4" --volume "$3:/dump:ro" --entrypoint=pg_restore "$5" --list /dump/dump |
+  grep -vE '^[0-9]+; [0-9]+ [0-9]+ (EXTENSION|COMMENT - EXTENSION|SCHEMA - public|COMMENT - SCHEMA public)' > "$3/list"
+"""
+
+
+def load(site: Site, copy: Copy, database: str, project: str) -> dict[str, Any]:
+    """Load a copy's database into an empty one of the cluster, as the instance's own role. Raises Refused, Failed.
+
+    Args:
+        site: this host.
+        copy: the copy.
+        database: an empty database of the cluster, made from the template that has Odoo's extensions.
+        project: Compose project of the instance, whose login and way to the primary are used.
+    """
+    state = copy.exists()
+    home = Path("/opt/berth", project)
+    if not (home / "secrets/pg_service.conf").is_file():
+        raise Refused(f"{home} is no instance on this host")
+    options = dict(
+        line.split(" = ", 1) for line in (home / "config/maintenance/odoo.conf").read_text(encoding="utf-8").splitlines() if " = " in line
+    )
+    scratch = copy.directory / "dump"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    os.chown(scratch, 0, ODOO)
+    scratch.chmod(0o750)
+    image = site.config["server_image"]
+    try:
+        with copy.step("load: dump"):
+            run(
+                ["bash", "-c", LOAD, "load", copy.server, state["database"], str(scratch), f"{ODOO}:{ODOO}", image], what="dumping the copy"
+            )
+            for name in ("dump", "list"):
+                os.chown(scratch / name, 0, ODOO)
+                (scratch / name).chmod(0o440)
+        with copy.step("load: restore"):
+            connection = f"service=odoo host={options['db_host']} port={options['db_port']} dbname={database} sslmode={options.get('db_sslmode', 'prefer')}"
+            argv = [
+                "docker",
+                "run",
+                "--rm",
+                "--network=berth-data",
+                f"--user={ODOO}:{ODOO}",
+                *HARDENED,
+                "--tmpfs=/tmp:size=64m,mode=1777",
+                "--pull=never",
+            ]
+            argv += [
+                f"--volume={home}/secrets:/run/secrets/odoo:ro",
+                f"--volume={home}/config/maintenance:/etc/odoo:ro",
+                f"--volume={scratch}:/dump:ro",
+            ]
+            argv += ["--env=PGSERVICEFILE=/run/secrets/odoo/pg_service.conf", "--env=PGSSLROOTCERT=/etc/odoo/ca.crt", f"--label={LABEL}"]
+            argv += ["--entrypoint=pg_restore", image, "--no-owner", "--no-privileges", "--exit-on-error", "--use-list=/dump/list"]
+            run([*argv, f"--dbname={connection}", "/dump/dump"], what=f"loading the database {database}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {"steps": copy.steps, "database": database}
+
+
+def place_files(copy: Copy, data_dir: Path, database: str, aside: str) -> dict[str, Any]:
+    """Bring a copy's files beside an instance's, or put them in their place. Raises Refused.
+
+    Args:
+        copy: the copy.
+        data_dir: Odoo's data directory of the instance.
+        database: the instance's.
+        aside: what the instance's are called from then on. Empty: the copy's are brought, which takes time, and nothing is exchanged.
+    """
+    state = copy.exists()
+    target = data_dir / "filestore" / database
+    fresh = target.with_name(f"{database}.restoring")
+    if not aside:
+        source = copy.odoo_data / "filestore" / state["database"]
+        shutil.rmtree(fresh, ignore_errors=True)
+        if source.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.chown(target.parent, ODOO, ODOO)
+            shutil.copytree(source, fresh)
+            for path in (fresh, *fresh.rglob("*")):
+                os.chown(path, ODOO, ODOO, follow_symlinks=False)
+        return {"files": sum(1 for path in fresh.rglob("*") if path.is_file())}
+    # Without files in the copy, those of the instance are left: they are in the database, or in S3.
+    kept = target.with_name(aside)
+    if fresh.is_dir():
+        if target.exists():
+            target.rename(kept)
+        fresh.rename(target)
+    return {"kept": str(kept) if kept.is_dir() else ""}
