@@ -83,7 +83,18 @@ class ActionModule(ActionBase):
             hosts[host] = {
                 **{
                     key: answer.get(key)
-                    for key in ("services", "postgresql", "disks", "docker_error", "drained", "floating", "drills", "backups", "ledger")
+                    for key in (
+                        "services",
+                        "postgresql",
+                        "redis",
+                        "disks",
+                        "docker_error",
+                        "drained",
+                        "floating",
+                        "drills",
+                        "backups",
+                        "ledger",
+                    )
                 },
                 **{key: [read_certificate(one, now) for one in answer.get(key, [])] for key in ("certificates", "leaves")},
             }
