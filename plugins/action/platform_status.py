@@ -88,6 +88,7 @@ class ActionModule(ActionBase):
                         "postgresql",
                         "watchdog",
                         "huge_pages",
+                        "redis",
                         "disks",
                         "docker_error",
                         "drained",

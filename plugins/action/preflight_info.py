@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
             if is_address(floating) and is_address(own):  # `preflight` reports one that is none
                 arguments.update(floating_address=floating, own_address=own)
         arguments["ports"] = [*arguments.get("ports", []), *published_ports(host, tiers, variable(host, "odoo_instances"))]
-        for name in ("etcd_data_dir", "postgresql_data_dir"):
+        for name in ("etcd_data_dir", "postgresql_data_dir", "redis_data_dir"):
             own_data = variable(host, name)
             if isinstance(own_data, str) and own_data:
                 arguments[name] = own_data

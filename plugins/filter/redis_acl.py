@@ -15,6 +15,7 @@ description:
     and a colon, and run neither administration, scripts nor commands that show other users' keys.
   - Passwords are stored as SHA-256. The user C(default) is off.
   - The user C(berth) has no password and may run PING and ACL LOAD, for health checks and reloads.
+positional: peer, sentinel
 options:
   _input:
     description:
@@ -22,6 +23,14 @@ options:
     type: list
     elements: dict
     required: true
+  peer:
+    description: Password of the user C(berth-peer), as which several Redis and their Sentinels speak to each other. Empty where there is one Redis.
+    type: str
+    default: ""
+  sentinel:
+    description: Whether the file is for a Sentinel, where each user may ask who is the primary.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -47,10 +56,10 @@ from ..module_utils._redis_acl import AclError
 from ..module_utils._redis_acl import redis_acl as compute
 
 
-def redis_acl(users: Any) -> str:
+def redis_acl(users: Any, peer: Any = "", sentinel: bool = False) -> str:
     """Call the pure function."""
     try:
-        return compute(users)
+        return compute(users, peer, sentinel=sentinel)
     except AclError as error:
         raise AnsibleFilterError(f"redis_acl: {error}") from error
 

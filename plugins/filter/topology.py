@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: berth.odoo contributors (@berth-odoo)
 description:
   - Takes the inventory's groups and returns, for each host, the members, addresses and images that its roles expect.
-  - Odoo is published where an edge is on another host, and Redis where an application host is.
+  - Odoo is published where an edge is on another host, and Redis where an application host is, or another Redis.
   - C(postgresql_watchdog) of a host is its variable, else V(automatic) where it does nothing but its part in a cluster.
   - PostgreSQL is published where other hosts need it, or where C(odoo_instances.*.analyst.networks) lets somebody in.
   - The address of a host is its variable C(host_address), else C(ansible_host), else its name.

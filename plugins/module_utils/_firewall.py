@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ._wiring import ETCD_PORT, PORT_OFFSETS, REDIS_PORT, analyst_networks, first_port, voters
+from ._wiring import ETCD_PORT, PORT_OFFSETS, REDIS_PORT, SENTINEL_PORT, analyst_networks, first_port, voters
 
 TABLE = "inet berth"
 ANYWHERE = "any"
@@ -104,7 +104,10 @@ def needed(
                 for tier, offset in PORT_OFFSETS.items()
             ]
         if published["redis_publish_address"]:
-            openings.append((REDIS_PORT, peers(host, app), "Odoo to Redis"))
+            several = published["redis_members"]
+            openings.append((REDIS_PORT, peers(host, app, several), "Odoo and other members to Redis" if several else "Odoo to Redis"))
+            if several:
+                openings.append((SENTINEL_PORT, peers(host, app, several), "who asks which Redis is the primary"))
         if published["postgresql_publish_address"]:
             readers = list(dict.fromkeys(analyst_networks(instances.get(host))))
             openings += [

@@ -377,6 +377,22 @@ def etcd(data_dir: str, settings: str) -> str:
     return "joining" if "initial-cluster-state: existing" in read(Path(settings)) else "member"
 
 
+def redis(data_dir: str) -> dict[str, Any]:
+    """Return what the Redis of this host has: C(data), and where there are several C(primary), who that is, and C(epoch), how often that has changed.
+
+    Args:
+        data_dir: Directory of the role's data. The Sentinel beside it writes down in its own what is decided.
+    """
+    decided = read(Path(f"{data_dir}-sentinel", "sentinel.conf"))
+    primary = re.search(r"^sentinel monitor berth (\S+)-redis ", decided, re.MULTILINE)
+    epoch = re.search(r"^sentinel config-epoch berth (\d+)", decided, re.MULTILINE)
+    return {
+        "data": Path(data_dir, "appendonlydir").is_dir(),
+        "primary": primary[1] if primary else "",
+        "epoch": int(epoch[1]) if epoch else 0,
+    }
+
+
 def drained(base_dir: str) -> dict[str, str]:
     """Return the application hosts that the edge on this host leaves out, and since when; empty where there is no edge.
 

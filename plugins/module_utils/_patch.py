@@ -139,7 +139,7 @@ def _alone(name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str]
         found.append("it is the only application host that gets requests")
     if name in (tiers.get("edge") or []) and not set(floating) - {name}:
         found.append("people come in through it (group edge)")
-    if name in (tiers.get("cache") or []):
+    if list(tiers.get("cache") or []) == [name]:
         found.append("it holds the logins (group cache)")
     return found
 

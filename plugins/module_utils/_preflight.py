@@ -71,6 +71,9 @@ _TURNS = {"standby": 1, "leader": 2, "blank": 3}
 it who has none: such a host copies from the leader, which may not be reachable for others before its own turn."""
 
 
+REPLICATION_PASSWORD = "redis_replication_password"  # noqa: S105 - a name
+
+
 class Report(NamedTuple):
     """Result of :func:`examine`."""
 
@@ -115,6 +118,7 @@ def examine(
     problems.extend(_check_acme(hosts, tiers))
     problems.extend(_check_floating(hosts, tiers))
     problems.extend(_check_apps(hosts, tiers))
+    problems.extend(_check_caches(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
         machines,
@@ -131,6 +135,7 @@ def examine(
             result.hosts[name]["postgresql"]["turn"] = _TURNS.get((hosts[name].facts or {}).get("postgresql", ""), 0)
         if sponsor:
             notes.append((name, f"is no voting etcd member yet and joins the cluster of {sponsor}"))
+    _plan_caches(hosts, tiers, result.hosts)
     for name, part in _keepalived(hosts, tiers).items():
         if part.get("drained"):
             notes.append(
@@ -336,6 +341,48 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
     members = [name for name in voters(tiers) if name in hosts]
     founded = [name for name in members if (hosts[name].facts or {}).get("etcd") == "member"]
     return {name: "" if name in founded or not founded else founded[0] for name in members}
+
+
+def _plan_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], plan: Mapping[str, dict[str, Any]]) -> None:
+    """Note, for each host with Redis, whom one without data follows, C(first), and its C(turn) among the others.
+
+    The Sentinels' newest word counts. Where there is none yet, nobody would let the others in before him who has the logins so far.
+    """
+    names = [name for name in tiers.get("cache") or [] if name in hosts]
+    facts = {name: (hosts[name].facts or {}).get("redis") or {} for name in names}
+    told = [(fact["epoch"], fact["primary"]) for fact in facts.values() if fact.get("primary") in names]
+    with_data = [name for name, fact in facts.items() if fact.get("data")]
+    first = max(told)[1] if told else next(iter(with_data or names), "")
+    for name in names:
+        plan.get(name, {}).get("redis", {}).update(first=first, turn=int((name == first) == bool(told)))
+
+
+def _check_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check what several hosts with Redis need, and that one that is left alone has the newest logins."""
+    names = tuple(name for name in tiers.get("cache") or [] if name in hosts)
+    passwords = {str(hosts[name].variables.get(REPLICATION_PASSWORD) or "") for name in names}
+    if len(names) > 1 and passwords != {""} and len(passwords) > 1:
+        yield Problem(
+            names, REPLICATION_PASSWORD, "different ones", "one value for all hosts of the group cache", "set it in group_vars/all"
+        )
+    elif len(names) > 1 and passwords == {""} and not any(REPLICATION_PASSWORD in hosts[name].unrenderable for name in names):
+        yield Problem(
+            names,
+            REPLICATION_PASSWORD,
+            f"nothing, with {len(names)} hosts in the group cache",
+            "the password with which they speak to each other",
+            f"add it with ansible-vault edit, beside odoo_instance_secrets: {REPLICATION_PASSWORD}: <what openssl rand -hex 24 prints>",
+        )
+    primary = ((hosts[names[0]].facts or {}).get("redis") or {}).get("primary") if len(names) == 1 else ""
+    if primary and primary != names[0]:
+        yield Problem(
+            names,
+            "group cache",
+            f"{names[0]} alone, and the primary of the several that there were is {primary}",
+            f"{primary}, which has the newest logins",
+            f"leave {primary} in the group cache, or make {names[0]} the primary first: with all of them in the group, on {primary}, "
+            "docker restart redis-redis-1, until berth.odoo.status names it",
+        )
 
 
 def _certificates(host: Host) -> list[str] | None:

@@ -271,6 +271,9 @@ cgroup limit is what really protects the neighbours."""
 
 REDIS_FIXED_MB = 64
 
+SENTINEL_MB = 64
+"""Limit of a Sentinel, as in the role C(redis); it takes 12."""
+
 HAPROXY_FIXED_MB = 64
 """HAProxy without connections, with room for the second process of a reload (judgement, it takes 20)."""
 """Redis beside its data: its program, clients' buffers, the buffer of the append-only file."""
@@ -696,6 +699,8 @@ class _Planner:
             maximum = whole(self.overrides.get(host, {}).get("redis_maxmemory_mb"))
             wanted = 2 * (_clamp(64 + users // 20, 64, 1024) if maximum is None else maximum) + REDIS_FIXED_MB
             demands.append(self._demand(host, "redis", "redis_memory_mb", 128 if maximum is None else maximum * 5 // 4 + 16, wanted))
+            if len(self.tiers["cache"]) > 1:
+                demands.append(Demand("sentinel", SENTINEL_MB, SENTINEL_MB, ""))
         if host in self.tiers.get("app", []):
             for name, odoo in part["odoo"].items():
                 demands.extend(self._odoo_demands(host, name, odoo))
@@ -921,6 +926,7 @@ def format_plan(result: Plan, machines: Mapping[str, Machine]) -> list[str]:
 _PLACES = {
     ROOM: "kept for instances that are not there yet (preflight_room_for_instances)",
     PAGES: "shared memory of PostgreSQL, beside its container (host_sysctl: {vm.nr_hugepages: 0} for none)",
+    "sentinel": "watches the hosts of the group cache",
     "odoo-maintenance": f"one installation or upgrade at a time, {MAINTENANCE_MB} MB with the cron that it replaces",
 }
 """What is no container of its own."""

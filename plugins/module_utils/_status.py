@@ -65,6 +65,83 @@ def cluster_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{', '.join(names)}: PostgreSQL: {problem}" for problem, names in said.items()]
 
 
+def _mapping(pairs: Sequence[str]) -> dict[str, str]:
+    """Return what Redis answers as a list of names and values."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def sentinel_view(master: Sequence[str], replicas: Sequence[Sequence[str]], sentinels: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return what a Sentinel's answers say: C(primary), C(epoch), and by host whether C(replicas) are in sync and other C(sentinels) answer it."""
+
+    def up(entry: Mapping[str, str]) -> bool:
+        return not {"s_down", "o_down", "disconnected"} & set(entry["flags"].split(","))
+
+    def host(entry: Mapping[str, str]) -> str:
+        return entry["ip"].removesuffix("-redis")
+
+    first = _mapping(master)
+    followers, others = ([_mapping(entry) for entry in entries] for entries in (replicas, sentinels))
+    return {
+        "primary": host(first),
+        "epoch": int(first["config-epoch"]),
+        "replicas": {host(entry): up(entry) and entry["master-link-status"] == "ok" for entry in followers},
+        "sentinels": {host(entry): up(entry) for entry in others},
+    }
+
+
+def _caches(hosts: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any] | None]:
+    """Return the newest word of a Sentinel, after its host."""
+    told = {host: info["redis"] for host, info in hosts.items() if (info.get("redis") or {}).get("primary")}
+    newest = max(told, key=lambda host: told[host]["epoch"], default="")
+    return newest, told.get(newest)
+
+
+def cache_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with several Redis: who does not follow, who is not seen, and whether a failover is possible."""
+    found = [f"{host}: Redis: {info['redis']['error']}" for host, info in hosts.items() if (info.get("redis") or {}).get("error")]
+    teller, view = _caches(hosts)
+    members = [host for host, info in hosts.items() if any(one["service"] == "sentinel" for one in info.get("services") or [])]
+    if view is None:
+        if members:
+            found.append(
+                f"Redis: no Sentinel of {', '.join(members)} answers, so none takes over when the primary is gone; who works goes on. "
+                "Run playbooks/site.yml --tags cache"
+            )
+        return found
+    primary = view["primary"]
+    found += [f"Redis: {host} does not have what {primary} has, it is not in sync" for host, well in view["replicas"].items() if not well]
+    found += [
+        f"Redis: {host} follows nobody; run playbooks/site.yml --tags cache"
+        for host in members
+        if host != primary and host not in view["replicas"]
+    ]
+    missing = [host for host, well in view["sentinels"].items() if not well]
+    known = 1 + len(view["sentinels"])
+    if missing:
+        rest = known - len(missing)
+        effect = "the rest is no majority, so nobody takes over" if rest <= known // 2 else "the others still let somebody take over"
+        found.append(f"Redis: the Sentinel of {', '.join(missing)} does not answer that of {teller}: {effect} when {primary} is gone")
+    found += [
+        f"{host}: Redis: its Sentinel takes {info['redis']['primary']} for the primary, and that of {teller} says {primary} since later"
+        for host, info in hosts.items()
+        if (info.get("redis") or {}).get("primary", primary) != primary
+    ]
+    return found
+
+
+def cache_notes(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return who is the primary of several Redis, and who follows."""
+    _teller, view = _caches(hosts)
+    if view is None:
+        return []
+    well = [host for host, in_sync in view["replicas"].items() if in_sync]
+    answering = 1 + sum(view["sentinels"].values())
+    return [
+        f"Redis: {view['primary']} is the primary, {len(well)} of {len(view['replicas'])} replicas are in sync ({', '.join(well) or 'none'}), "
+        f"{answering} of {1 + len(view['sentinels'])} Sentinels answer"
+    ]
+
+
 def strangers(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str]) -> list[str]:
     """Return members of the PostgreSQL cluster that are no hosts of the inventory, one line each: nobody maintains them, and they may come to lead."""
     members = {
@@ -289,7 +366,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str],
             f"{host}: {reason}; run playbooks/site.yml, which renews it"
             for reason in filter(None, map(certificate_problem, info.get("leaves", [])))
         )
-    return [*found, *floating_problems(hosts), *cluster_problems(hosts), *strangers(hosts, inventory), *controller]
+    return [*found, *floating_problems(hosts), *cache_problems(hosts), *cluster_problems(hosts), *strangers(hosts, inventory), *controller]
 
 
 def drained(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -397,7 +474,7 @@ def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], c
     # Every member says the same of all; one that does not reach etcd knows less.
     for cluster in sorted(clusters, key=lambda one: bool(one["dcs_error"]))[:1]:
         notes = [*(f"PostgreSQL: {line}" for line in cluster["summary"]), *notes]
-    notes = [*drained(hosts), *floating_notes(hosts), *watchdog_notes(hosts), *notes]
+    notes = [*drained(hosts), *floating_notes(hosts), *cache_notes(hosts), *watchdog_notes(hosts), *notes]
     found = problems(hosts, inventory, controller)
     services = [service for info in hosts.values() for service in info.get("services", []) if not service.get("stopped")]
     up = sum(1 for service in services if service_problem(service) is None)

@@ -725,13 +725,14 @@ def check_topology(tiers: Any) -> Iterator[Problem]:
             f"add a host to the group witness (etcd alone, 512 MB; an app host will do), or go on with {len(members) - 1}",
         )
     caches = list(tiers.get("cache") or [])
-    if len(caches) > 1:
+    if caches and len(caches) % 2 == 0:
         yield Problem(
             (),
             "group cache",
-            f"{len(caches)} hosts ({', '.join(caches)}), and each Redis would know only the logins that it was told",
-            "one host: Redis on several does not replicate yet",
-            f"leave {caches[0]} in the group cache and no others",
+            f"{len(caches)} hosts ({', '.join(caches)}), of which {len(caches) // 2} may not fail: the Sentinels that are left would be no majority, "
+            "and no other Redis would take over",
+            "one host, or three",
+            f"add a host to the group cache (any host of the platform will do, it takes 300 MB there), or leave {caches[0]} in it alone",
         )
 
 
@@ -805,7 +806,10 @@ def whole_port(instance: Mapping[str, Any]) -> int | None:
 
 
 PEER_PORTS = (
-    ("app", "cache", 6379),
+    ("app", "cache", _wiring.REDIS_PORT),
+    ("app", "cache", _wiring.SENTINEL_PORT),
+    ("cache", "cache", _wiring.REDIS_PORT),
+    ("cache", "cache", _wiring.SENTINEL_PORT),
     ("app", "database", 5432),
     ("app", "database", 8008),
     ("database", "database", 5432),
@@ -830,8 +834,9 @@ def peers_of(host: str, tiers: Mapping[str, Collection[str]], variable: Callable
     def address(peer: str) -> str:
         return str(variable(peer, "host_address") or variable(peer, "ansible_host") or peer)
 
+    alone = len(tiers.get("cache") or ()) < 2
     for tier, peer_tier, port in PEER_PORTS:
-        if host in (tiers.get(tier) or ()):
+        if host in (tiers.get(tier) or ()) and not (alone and port == _wiring.SENTINEL_PORT):
             for peer in tiers.get(peer_tier) or ():
                 if peer != host:
                     found[peer, port] = address(peer)
@@ -860,8 +865,11 @@ def published_ports(host: str, tiers: Mapping[str, Collection[str]], instances: 
             for tier, offset in _wiring.PORT_OFFSETS.items():
                 if tier != "batch" or str(instance.get("batch_workers") or 0) != "0":
                     found[first + offset] = f"odoo_instances.{name}.port"
-    if host in (tiers.get("cache") or ()) and apps - {host}:
+    caches = tiers.get("cache") or ()
+    if host in caches and (len(caches) > 1 or apps - {host}):
         found[_wiring.REDIS_PORT] = ""
+    if host in caches and len(caches) > 1:
+        found[_wiring.SENTINEL_PORT] = ""
     return found
 
 

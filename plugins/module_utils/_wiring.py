@@ -211,6 +211,7 @@ def variants(instances: Mapping[str, Mapping[str, Any]] | None, known: Collectio
 
 ETCD_PORT = 2379
 REDIS_PORT = 6379
+SENTINEL_PORT = 26379
 
 
 def voters(tiers: Mapping[str, Sequence[str]]) -> list[str]:
@@ -242,8 +243,9 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
 
     Returns:
         By host: C(images_names), C(etcd_members), C(etcd_publish_address), C(postgresql_members), C(postgresql_publish_address),
-        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(postgresql_watchdog), C(haproxy_members),
-        C(redis_publish_address), C(odoo_redis), C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps), C(edges) and C(drill_addresses).
+        C(postgresql_etcd_hosts), C(postgresql_hosts), C(postgresql_client_networks), C(postgresql_watchdog), C(haproxy_members), C(redis_members),
+        C(redis_publish_address), C(odoo_redis), C(odoo_redis_members), C(odoo_redis_published), C(odoo_publish_address), C(traefik_apps), C(edges) and
+        C(drill_addresses).
         Each host has all of them, and uses those of its tiers.
     """
     database, app, members = (list(names) for names in (tiers.get("database") or [], tiers.get("app") or [], voters(tiers)))
@@ -269,9 +271,20 @@ def topology(tiers: Mapping[str, Sequence[str]], addresses: Mapping[str, str], *
             "postgresql_watchdog": "automatic" if _alone(host, tiers) else "never",
             # The member on the same host is next door.
             "haproxy_members": {name: "postgresql" if name == host else addresses[name] for name in database},
-            "redis_publish_address": addresses[host] if host in cache and set(app) - {host} else "",
+            "redis_members": {name: addresses[name] for name in cache} if len(cache) > 1 else {},
+            "redis_publish_address": addresses[host] if host in cache and (len(cache) > 1 or set(app) - {host}) else "",
             "odoo_redis": f"{addresses[cache[0]]}:{REDIS_PORT}" if cache and host not in cache else f"redis:{REDIS_PORT}",
-            "odoo_redis_published": bool(cache) and bool(set(app) - {cache[0]}),
+            # The others' Sentinels first: one beside a Redis that is down is slow to answer.
+            "odoo_redis_members": {
+                f"{name}-redis": {
+                    "redis": f"{'redis' if name == host else addresses[name]}:{REDIS_PORT}",
+                    "sentinel": f"{'sentinel' if name == host else addresses[name]}:{SENTINEL_PORT}",
+                }
+                for name in sorted(cache, key=lambda name: name == host)
+            }
+            if len(cache) > 1
+            else {},
+            "odoo_redis_published": len(cache) > 1 or (bool(cache) and bool(set(app) - {cache[0]})),
             # Edges on other hosts come over the network, one on the same host over Docker's.
             "odoo_publish_address": addresses[host] if host in app and set(edge) - {host} else "",
             "traefik_apps": {name: "" if name == host else addresses[name] for name in app},

@@ -113,6 +113,14 @@ postgresql:
   description: The cluster as M(berth.odoo.postgresql_cluster_info) returns it, C(error) when Patroni does not answer, V(null) where no member runs here.
   returned: always
   type: dict
+redis:
+  description:
+    - What the Sentinel of this host says of several Redis, V(null) where none runs here; C(error) when it does not answer.
+    - C(primary), its host, and C(epoch), how often that has changed; C(replicas), by host whether it has what the primary has; C(sentinels), by host
+      whether it answers this one.
+  returned: always
+  type: dict
+  sample: {primary: cache1, epoch: 3, replicas: {cache2: true, cache3: true}, sentinels: {cache2: true, cache3: true}}
 disks:
   description: One entry a file system that a container writes to, with C(path), C(used_percent) and C(free_mb).
   returned: always
@@ -196,7 +204,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _ledger, _machine
+from ..module_utils import _ledger, _machine, _status
 from ..module_utils._compose_host import MANIFEST
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._patroni_api import PatroniError, container_hosts, own_api, read_health
@@ -303,6 +311,30 @@ def read_watchdog(client: DockerClient, base_dir: str) -> dict[str, Any] | None:
     processes = [dict(zip(top["Titles"], line, strict=True)) for line in top["Processes"]]
     patroni = [int(process["PID"]) for process in processes if "patroni" in process["CMD"]]
     return {"mode": mode[1], "held": _machine.holds(patroni, _machine.WATCHDOG), **_machine.watchdog(Path("/"))}
+
+
+# The password is in the first line that the client reads, and in no argument.
+ASK_SENTINEL = (
+    "sh",
+    "-c",
+    "cat /etc/redis-secrets/login - | redis-cli --json -p 26379 --tls --cacert /etc/redis-tls/ca.crt 2> /dev/null",
+)
+SENTINEL_QUESTIONS = b"SENTINEL MASTER berth\nSENTINEL REPLICAS berth\nSENTINEL SENTINELS berth\n"
+
+
+def read_redis(client: DockerClient) -> dict[str, Any] | None:
+    """Return what the Sentinel of this host says, or why it says nothing; None where none runs here."""
+    container = find_container(client, "redis", "sentinel", optional=True)
+    if container is None:
+        return None
+    try:
+        done = client.exec(container.id, ASK_SENTINEL, stdin=SENTINEL_QUESTIONS)
+        answers = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+        if len(answers) != 4 or not all(isinstance(answer, list) for answer in answers[1:]):
+            return {"error": f"the Sentinel of this host does not answer: {' '.join((done.stdout or done.stderr).split())[:200]}"}
+        return _status.sentinel_view(*answers[1:])
+    except (DockerError, ValueError) as error:
+        return {"error": f"the Sentinel of this host cannot be asked: {error}"}
 
 
 def read_disks(sources: set[str]) -> list[dict[str, Any]]:
@@ -435,12 +467,14 @@ def main() -> None:
     services: list[dict[str, Any]] = []
     cluster: dict[str, Any] | None = None
     watchdog: dict[str, Any] | None = None
+    redis: dict[str, Any] | None = None
     docker_error = ""
     try:
         client = DockerClient(timeout=options["timeout"] * 5)
         services = read_services(client)
         cluster = read_cluster(client, options["base_dir"], options["timeout"])
         watchdog = read_watchdog(client, options["base_dir"])
+        redis = read_redis(client)
     except (DockerError, DockerUnavailable) as error:
         docker_error = f"the Docker engine cannot be asked: {error}"
     try:
@@ -459,6 +493,7 @@ def main() -> None:
         postgresql=cluster,
         watchdog=watchdog,
         huge_pages=_machine.huge_pages(Path("/")),
+        redis=redis,
         disks=read_disks({options["base_dir"], *(source for service in services for source in service["sources"])}),
         leaves=read_leaves(options["base_dir"]),
         certificates=[

@@ -67,6 +67,10 @@ options:
     description: Directory of PostgreSQL's data, as in the role C(postgresql).
     type: path
     default: /var/lib/berth/postgresql
+  redis_data_dir:
+    description: Directory of Redis' data, as in the role C(redis).
+    type: path
+    default: /var/lib/berth/redis
   base_dir:
     description: Directory that holds the projects.
     type: path
@@ -180,6 +184,12 @@ host:
     postgresql:
       description: V(leader) or V(standby) where PostgreSQL runs and is well; V(blank) where it has no data; empty.
       type: str
+    redis:
+      description:
+        - C(data), whether Redis has any here; C(primary), the host of the group C(cache) that its Sentinel takes for the primary, empty where none is;
+          C(epoch), how often that has changed.
+      type: dict
+      sample: {data: true, primary: cache1, epoch: 3}
     drained:
       description: Application hosts that the edge on this host leaves out, and since when.
       type: dict
@@ -247,6 +257,7 @@ def main() -> None:
             "peer_timeout": {"type": "float", "default": 1.0},
             "etcd_data_dir": {"type": "path", "default": "/var/lib/berth/etcd"},
             "postgresql_data_dir": {"type": "path", "default": "/var/lib/berth/postgresql"},
+            "redis_data_dir": {"type": "path", "default": "/var/lib/berth/redis"},
             "base_dir": {"type": "path", "default": "/opt/berth"},
             "docker_socket": {"type": "path", "default": "/run/docker.sock"},
             "tier_hosts": {"type": "dict", "default": {}},
@@ -282,6 +293,7 @@ def main() -> None:
             "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
             "etcd_healthy": _machine.healthy("etcd", containers),
             "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
+            "redis": _machine.redis(module.params["redis_data_dir"]),
             "drained": drained,
             "floating": _machine.floating(root, floating, module.params["own_address"], ask=True) if floating else {},
             "keepalived": os.path.exists(_machine.EDGE_CHECK),

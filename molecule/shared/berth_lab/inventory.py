@@ -180,6 +180,7 @@ def complete_secrets(
         made[name] = fresh | known.get(name, {})
     return {
         "odoo_instance_secrets": {**known, **made},
+        "redis_replication_password": current.get("redis_replication_password") or password(),
         "platform_authority": current.get("platform_authority") or new_authority(),
         "traefik_certificates": {"main": {"certificate": certificate, "key": key}},
     }

@@ -104,6 +104,17 @@ INPUTS = {
         "redis_publish_address": "10.0.0.31",
         "redis_authority": AUTHORITY,
     },
+    "redis-member": {
+        "redis_image": "sha256:1b",
+        "redis_users": [{"name": "main", "password": AWKWARD, "prefix": "main"}],
+        "redis_publish_address": "10.0.0.32",
+        "redis_authority": AUTHORITY,
+        "redis_name": "cache2",
+        "redis_members": {"cache1": "10.0.0.31", "cache2": "10.0.0.32", "cache3": "10.0.0.33"},
+        "redis_first": "cache1",
+        "redis_replication_password": AWKWARD,
+        "redis_networks": ["berth-odoo-main"],
+    },
     "odoo": {
         "odoo_image": "sha256:1c",
         "odoo_name": "main",

@@ -151,6 +151,7 @@ def test_an_interrupted_run_keeps_what_was_asked_for() -> None:
         ("app1", TIERS, ["app2"], "it is the only application host that gets requests"),
         ("app1", TIERS, ["app1"], ""),
         ("front", TIERS, [], "people come in through it (group edge) and it holds the logins (group cache)"),
+        ("front", {**TIERS, "cache": ["front", "app1", "app2"]}, [], "people come in through it (group edge)"),
         ("w", TIERS, [], ""),
     ],
 )

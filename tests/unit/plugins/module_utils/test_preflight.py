@@ -540,3 +540,52 @@ def test_a_floating_address_takes_two_edges_that_agree() -> None:
     assert alone.found == "10.0.0.9 with one edge (vm1)" and "group edge" in alone.remedy
     found = examine({"vm1": host({**SHARED, "keepalived_address": "10.0.0.9"}), "vm2": host(SHARED)}, TWO).problems
     assert [problem.found for problem in found] == ["10.0.0.9 on vm1, nothing on vm2"]
+
+
+THREE = {"vm1": "10.0.0.1", "vm2": "10.0.0.2", "vm3": "10.0.0.3"}
+PASSWORD = {"redis_replication_password": "a replication password 1"}
+
+
+def caches(facts: dict[str, dict[str, Any]], variables: dict[str, Any] | None = None, names: list[str] | None = None) -> Report:
+    hosts = {name: host({**(PASSWORD if variables is None else variables)}, {"redis": facts.get(name, {})}) for name in THREE}
+    return examine(hosts, {**TIERS, "cache": names or list(THREE)})
+
+
+def turns(report: Report) -> dict[str, tuple[str, int]]:
+    return {name: (report.plan[name]["redis"]["first"], report.plan[name]["redis"]["turn"]) for name in THREE}
+
+
+def decided(primary: str, epoch: int) -> dict[str, Any]:
+    return {"data": True, "primary": primary, "epoch": epoch}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        # Nobody yet: the first one, and it comes first, because it has to let in the others.
+        ({}, {"vm1": ("vm1", 0), "vm2": ("vm1", 1), "vm3": ("vm1", 1)}),
+        # Two hosts more for one that has the logins.
+        ({"vm3": {"data": True, "primary": "", "epoch": 0}}, {"vm1": ("vm3", 1), "vm2": ("vm3", 1), "vm3": ("vm3", 0)}),
+        # They run: the newest word counts, and who leads comes last. One is a blank machine.
+        ({"vm2": decided("vm2", 4), "vm3": decided("vm1", 3)}, {"vm1": ("vm2", 0), "vm2": ("vm2", 1), "vm3": ("vm2", 0)}),
+        # A host that was taken out is not followed.
+        ({"vm1": decided("gone", 9), "vm2": decided("vm2", 4)}, {"vm1": ("vm2", 0), "vm2": ("vm2", 1), "vm3": ("vm2", 0)}),
+    ],
+)
+def test_whom_a_blank_redis_follows_and_whose_turn_it_is(facts: dict[str, Any], expected: dict[str, tuple[str, int]]) -> None:
+    report = caches(facts)
+    assert subjects(report) == []
+    assert turns(report) == expected
+    assert report.plan["vm2"]["memory"]["limits"]["sentinel"] == 64
+
+
+def test_several_redis_need_one_password() -> None:
+    (problem,) = caches({}, {}).problems
+    assert problem.subject == "redis_replication_password"
+    assert "3 hosts in the group cache" in problem.found and "openssl rand" in problem.remedy
+
+
+def test_one_that_is_left_alone_must_be_the_primary() -> None:
+    (problem,) = caches({"vm1": decided("vm2", 3)}, names=["vm1"]).problems
+    assert problem.found == "vm1 alone, and the primary of the several that there were is vm2"
+    assert caches({"vm1": decided("vm1", 3)}, names=["vm1"]).problems == []

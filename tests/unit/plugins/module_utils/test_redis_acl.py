@@ -69,3 +69,28 @@ def test_two_tenants_cannot_share_a_prefix_and_all_problems_are_named():
         redis_acl(users)
     assert "prefix 'p' is given to two" in str(error.value)
     assert "password of Redis user 'b'" in str(error.value)
+
+
+def test_members_have_a_user_of_their_own_where_there_are_several():
+    user = {"name": "main", "prefix": "main", "password": "p"}
+    assert "berth-peer" not in redis_acl([user])
+    with_peer = redis_acl([user], "secret")
+    [peer] = [line for line in with_peer.splitlines() if line.startswith("user berth-peer ")]
+    assert hashlib.sha256(b"secret").hexdigest() in peer and "secret" not in peer
+    assert "+psync" in peer and "+@all" not in peer and "~" not in peer
+    assert "+role" in with_peer.splitlines()[1]
+
+
+def test_at_a_sentinel_a_tenant_asks_who_is_the_primary_and_nothing_else():
+    lines = redis_acl([{"name": "main", "prefix": "main", "password": "p"}], "secret", sentinel=True).splitlines()
+    [tenant] = [line for line in lines if line.startswith("user main ")]
+    assert tenant.partition(" -@all ")[2] == "+ping +client|setinfo +client|setname +sentinel|master"
+    assert "+role" not in lines[1]
+    assert all("sentinel|set" not in line and "+@all" not in line for line in lines[1:])
+
+
+def test_a_password_of_members_that_cannot_be_written_is_refused():
+    with pytest.raises(AclError, match="the password of Redis user 'berth-peer'"):
+        redis_acl([], "a\nb")
+    with pytest.raises(AclError, match="'berth-peer': the role keeps this name"):
+        redis_acl([{"name": "berth-peer", "prefix": "x", "password": "p"}])

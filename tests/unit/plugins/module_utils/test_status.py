@@ -53,6 +53,52 @@ def screen(hosts: dict[str, Any]) -> str:
     return _status.screen(hosts, list(hosts))
 
 
+def entry(name: str, flags: str = "slave", link: str = "ok") -> list[str]:
+    return ["name", name, "ip", f"{name}-redis", "port", "6379", "flags", flags, "master-link-status", link]
+
+
+def cache(primary: str, epoch: int, replicas: list[list[str]], sentinels: list[list[str]]) -> dict[str, Any]:
+    master = ["name", "berth", "ip", f"{primary}-redis", "flags", "master", "config-epoch", str(epoch)]
+    return host(redis=_status.sentinel_view(master, replicas, sentinels), services=[service(project="redis", service="sentinel")])
+
+
+def test_several_redis_that_are_well_are_one_line() -> None:
+    hosts = {
+        name: cache("b", 2, [entry("a"), entry("c")], [entry(other, "sentinel") for other in "abc" if other != name]) for name in "abc"
+    }
+    assert problems(hosts) == []
+    assert "Redis: b is the primary, 2 of 2 replicas are in sync (a, c), 3 of 3 Sentinels answer" in screen(hosts)
+
+
+def test_a_replica_that_does_not_follow_and_a_sentinel_that_is_away() -> None:
+    view = cache("a", 1, [entry("b", link="err")], [entry("b", "sentinel"), entry("c", "s_down,sentinel,disconnected")])
+    down = host(services=[service(project="redis", service="sentinel", state="exited", health="none", exit_code=137)])
+    assert problems({"a": view, "b": cache("a", 1, [entry("b", link="err")], [entry("a", "sentinel")]), "c": down}) == [
+        "c: redis/sentinel is exited (exit code 137)",
+        "Redis: b does not have what a has, it is not in sync",
+        "Redis: c follows nobody; run playbooks/site.yml --tags cache",
+        "Redis: the Sentinel of c does not answer that of a: the others still let somebody take over when a is gone",
+    ]
+
+
+def test_without_a_majority_of_sentinels_nobody_takes_over() -> None:
+    view = cache("a", 1, [entry("b"), entry("c")], [entry("b", "s_down,sentinel"), entry("c", "s_down,sentinel")])
+    assert problems({"a": view}) == [
+        "Redis: the Sentinel of b, c does not answer that of a: the rest is no majority, so nobody takes over when a is gone"
+    ]
+    silent = host(services=[service(project="redis", service="sentinel")])
+    [found] = problems({"a": silent})
+    assert found.startswith("Redis: no Sentinel of a answers, so none takes over")
+
+
+def test_a_sentinel_that_names_a_primary_of_the_past_is_named() -> None:
+    hosts = {
+        "a": cache("b", 2, [entry("a"), entry("c")], [entry("b", "sentinel"), entry("c", "sentinel")]),
+        "c": cache("a", 1, [entry("b"), entry("c")], [entry("a", "sentinel"), entry("b", "sentinel")]),
+    }
+    assert problems(hosts) == ["c: Redis: its Sentinel takes a for the primary, and that of a says b since later"]
+
+
 def test_a_member_that_the_inventory_does_not_know_is_a_problem() -> None:
     cluster = {"problems": [], "summary": ["berth"], "dcs_error": "", "members": [{"name": "db1"}, {"name": "db2"}, {"name": "db3"}]}
     # db2 was not asked, as with --limit.

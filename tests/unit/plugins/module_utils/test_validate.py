@@ -490,6 +490,9 @@ def test_two_caches_are_refused_and_tiers_may_be_apart() -> None:
     assert not list(_validate.check_topology(apart))
     (problem,) = _validate.check_topology({**apart, "cache": ["c", "e"]})
     assert problem.subject == "group cache"
+    assert "2 hosts (c, e), of which 1 may not fail" in problem.found
+    assert "add a host to the group cache" in problem.remedy and "leave c in it alone" in problem.remedy
+    assert list(_validate.check_topology({**apart, "cache": ["c", "e", "a"]})) == []
     assert "(c, e)" in problem.found
 
 

@@ -84,6 +84,24 @@ def test_one_host_whose_database_somebody_reads_publishes_it() -> None:
     assert (alone["postgresql_publish_address"], alone["etcd_publish_address"]) == ("10.0.0.9", "")
 
 
+def test_three_caches_know_each_other_and_odoo_asks_the_sentinel_beside_it_last() -> None:
+    addresses = {"front": "10.0.0.1", "app1": "10.0.0.2", "app2": "10.0.0.3"}
+    names = list(addresses)
+    found = topology({"edge": ["front"], "app": ["app1", "app2"], "cache": names, "database": ["front"]}, addresses)
+    assert all(found[name]["redis_members"] == addresses for name in names)
+    assert {name: found[name]["redis_publish_address"] for name in names} == addresses
+    assert all(found[name]["odoo_redis_published"] for name in names)
+    members = found["app1"]["odoo_redis_members"]
+    assert list(members) == ["front-redis", "app2-redis", "app1-redis"]
+    assert members["front-redis"] == {"redis": "10.0.0.1:6379", "sentinel": "10.0.0.1:26379"}
+    assert members["app1-redis"] == {"redis": "redis:6379", "sentinel": "sentinel:26379"}
+
+
+def test_one_cache_is_no_member() -> None:
+    found = topology({tier: ["vm1"] for tier in ("edge", "app", "database", "cache")}, {"vm1": "vm1"})["vm1"]
+    assert (found["redis_members"], found["odoo_redis_members"]) == ({}, {})
+
+
 def test_three_members_and_an_application_host() -> None:
     tiers = {"edge": ["app1"], "app": ["app1"], "cache": ["app1"], "database": ["db1", "db2", "db3"]}
     found = topology(tiers, ADDRESSES)

@@ -16,14 +16,15 @@ import inspect
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import redis
 from odoo import http
 from odoo.tools._vendor import sessions
-from redis.backoff import ExponentialBackoff
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
 from redis.retry import Retry
 
 from . import fits
@@ -36,8 +37,27 @@ ANONYMOUS_LIFETIME = 3600
 TIMEOUT = 0.5
 """Seconds in which Redis must answer, or take a connection."""
 
-RETRIES = 14
-"""How often a command is repeated when Redis is away, with pauses up to half a second: some six seconds, a restart's. Then the request fails."""
+PAUSE = 0.2
+"""Seconds between two tries."""
+
+PATIENCE = 6.0
+"""Seconds for which a request waits for one Redis that is away, a restart's. Then it fails."""
+
+FAILOVER_PATIENCE = 20.0
+"""The same where another one takes over: some eight seconds after the death of the primary."""
+
+AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError)
+"""A server that loads its file after a restart is away, too (BusyLoadingError is a ConnectionError), and one that follows now. Docker does not know the
+name of a container that is stopped."""
+
+SERVICE = "berth"
+"""Sentinel's name for what it watches."""
+
+FRESH = 1.0
+"""Seconds for which the Sentinels' answer is believed. Longer, and a host that was frozen would go on with a primary that is none any more."""
+
+CONFIRM_MS = 200
+"""How long a write waits for a replica that has it too."""
 
 EXPECTED: fits.Expected = {
     "odoo.http.FilesystemSessionStore.rotate": (
@@ -69,14 +89,124 @@ COOKIE_SETTERS = (http.FutureResponse, http._Response)
 """Both ways to set a cookie: for the answer to come, and on the answer itself."""
 
 
+class Server:
+    """The Redis that takes writes. Where there are several the Sentinels say which one that is."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            settings: ``host``, ``port``, ``user`` and ``password``; with ``authority``, PEM text, over TLS with a certificate that it signed. With
+                ``members``, the name of each to ``redis`` and ``sentinel``, host and port of both, instead of ``host`` and ``port``.
+        """
+        self._settings = settings
+        self._members: dict[str, dict[str, str]] = settings.get("members") or {}
+        self._sentinels = [self._connect(member["sentinel"]) for member in self._members.values()]
+        self._patience = FAILOVER_PATIENCE if self._members else PATIENCE
+        self._name, self._asked = "", float("-inf")
+        self._client = None if self._members else self._connect(f"{settings['host']}:{settings['port']}")
+
+    def _connect(self, address: str) -> redis.Redis:
+        """Return a client. It connects when it is used, and repeats nothing by itself."""
+        host, _separator, port = address.rpartition(":")
+        authority = self._settings.get("authority")
+        return redis.Redis(
+            host=host,
+            port=int(port),
+            username=self._settings["user"],
+            password=self._settings["password"],
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=Retry(NoBackoff(), 0),
+            **({"ssl": True, "ssl_ca_data": authority, "ssl_check_hostname": True} if authority else {}),
+        )
+
+    def _name_of_primary(self) -> str:
+        """Return the name that the newest of two answers has: a Sentinel that was frozen, or is cut off, believes what was true before.
+
+        Raises:
+            redis.ConnectionError: no Sentinel answers.
+        """
+        answers = []
+        for sentinel in list(self._sentinels):
+            try:
+                state = sentinel.sentinel_master(SERVICE)
+            except (redis.RedisError, OSError):
+                # Asked last from now on.
+                self._sentinels.remove(sentinel)
+                self._sentinels.append(sentinel)
+                continue
+            answers.append((int(state["config-epoch"]), str(state["ip"])))
+            if len(answers) > len(self._sentinels) // 2:
+                break
+        if not answers:
+            raise redis.ConnectionError("no Sentinel says who is the primary")
+        return max(answers)[1]
+
+    def _primary(self) -> redis.Redis:
+        """Return a client of the primary."""
+        if self._members and time.monotonic() - self._asked > FRESH:
+            try:
+                name = self._name_of_primary()
+            except redis.ConnectionError:
+                # Without Sentinels nothing fails over: who was it still is.
+                if self._client is None:
+                    raise
+                name = self._name
+            if name != self._name:
+                _logger.info("%s is the primary of Redis", name)
+                self._client, self._name = self._connect(self._members[name]["redis"]), name
+            self._asked = time.monotonic()
+        assert self._client is not None  # noqa: S101 - for the type checker
+        return self._client
+
+    def run(self, action: Callable[[redis.Redis], Any]) -> Any:
+        """Return what an action with the primary returns. While there is none it waits; it may be done twice."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return action(self._primary())
+            except redis.AuthenticationError:
+                raise
+            except AWAY:
+                if time.monotonic() > until:
+                    raise
+                self._asked = float("-inf")
+                time.sleep(PAUSE)
+
+    def write(self, commands: Callable[[Pipeline], Any]) -> None:
+        """Do commands one after the other, and wait until a replica has done them too, where there are some.
+
+        When no replica says so, this may be a primary that another one has replaced, which it does not know yet: the Sentinels are asked, and if they
+        name another one it is done there. Otherwise there is no replica at the moment, and work goes on.
+        """
+
+        def send(client: redis.Redis) -> bool:
+            with client.pipeline(transaction=False) as pipeline:
+                commands(pipeline)
+                if self._members:
+                    pipeline.wait(1, CONFIRM_MS)
+                confirmed = pipeline.execute()[-1]
+            return not self._members or confirmed > 0
+
+        while not self.run(send):
+            before, self._asked = self._name, float("-inf")
+            self.run(lambda client: client)
+            if self._name == before:
+                _logger.warning("No replica of Redis has confirmed a write: if %s is lost now, so is a login", before)
+                return
+
+
 class RedisSessionStore(http.FilesystemSessionStore):
     """Odoo's session store on Redis. Ids and rotation are Odoo's own."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        """Keep sessions of ``client`` below ``prefix``, the instance's own."""
+    def __init__(self, server: Server, prefix: str) -> None:
+        """Keep sessions below ``prefix``, the instance's own."""
         # Not the directory's constructor: there is none.
         sessions.SessionStore.__init__(self, session_class=http.Session)
-        self._client = client
+        self._server = server
         self._prefix = prefix
 
     def _key(self, identifier: str) -> str:
@@ -90,39 +220,45 @@ class RedisSessionStore(http.FilesystemSessionStore):
 
     def save(self, session: Any) -> None:
         """Store a session, for as long as Odoo would keep one that nobody uses."""
+        self._store(session)
+
+    def _store(self, session: Any, forgotten: Iterable[str] = ()) -> None:
+        """Write a session, then forget other ids of it: in this order nobody who asks in between is logged out."""
         key, field = self._split(session.sid)
-        with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, field, json.dumps(dict(session)))
+        content = json.dumps(dict(session))
+
+        def commands(pipeline: Pipeline) -> None:
+            pipeline.hset(key, field, content)
             pipeline.expire(key, http.SESSION_LIFETIME if session.uid else ANONYMOUS_LIFETIME)
-            pipeline.execute()
+            if forgotten:
+                pipeline.hdel(key, *forgotten)
+
+        self._server.write(commands)
 
     def delete(self, session: Any) -> None:
         """Forget one id of a session."""
-        self._client.hdel(*self._split(session.sid))
+        key, field = self._split(session.sid)
+        self._server.write(lambda pipeline: pipeline.hdel(key, field))
 
     def get(self, sid: str) -> Any:
         """Return a session, a new one with another id when there is none."""
         if not self.is_valid_key(sid):
             return self.new()
-        stored = self._client.hget(*self._split(sid))
+        key, field = self._split(sid)
+        stored = self._server.run(lambda client: client.hget(key, field))
         return self.session_class(json.loads(stored), sid, False) if stored is not None else self.new()
 
     def delete_old_sessions(self, session: Any) -> None:
         """Forget the id of before a rotation, once nobody can be on his way with it any more.
 
-        In one step. Odoo deletes all and saves the new one again, and who asks in between is logged out.
+        Odoo deletes all and saves the new one again, and who asks in between is logged out.
         """
         if "gc_previous_sessions" not in session or session["create_time"] + http.SESSION_DELETION_TIMER >= time.time():
             return
         del session["gc_previous_sessions"]
         key, field = self._split(session.sid)
-        others = [name for name in map(_text, self._client.hkeys(key)) if name != field]
-        with self._client.pipeline(transaction=True) as pipeline:
-            if others:
-                pipeline.hdel(key, *others)
-            pipeline.hset(key, field, json.dumps(dict(session)))
-            pipeline.expire(key, http.SESSION_LIFETIME if session.uid else ANONYMOUS_LIFETIME)
-            pipeline.execute()
+        found = self._server.run(lambda client: client.hkeys(key))
+        self._store(session, [name for name in map(_text, found) if name != field])
 
     def vacuum(self, max_lifetime: int = http.SESSION_LIFETIME) -> None:
         """Do nothing: Redis forgets what has expired."""
@@ -130,10 +266,14 @@ class RedisSessionStore(http.FilesystemSessionStore):
     def get_missing_session_identifiers(self, identifiers: Iterable[str]) -> set[str]:
         """Return those of the identifiers that no session has."""
         wanted = list(dict.fromkeys(identifiers))
-        with self._client.pipeline(transaction=False) as pipeline:
-            for identifier in wanted:
-                pipeline.exists(self._key(identifier))
-            there = pipeline.execute()
+
+        def ask(client: redis.Redis) -> list[int]:
+            with client.pipeline(transaction=False) as pipeline:
+                for identifier in wanted:
+                    pipeline.exists(self._key(identifier))
+                return list(pipeline.execute())
+
+        there = self._server.run(ask)
         return {identifier for identifier, found in zip(wanted, there, strict=True) if not found}
 
     def delete_from_identifiers(self, identifiers: list[str]) -> None:
@@ -146,34 +286,11 @@ class RedisSessionStore(http.FilesystemSessionStore):
             if not http._session_identifier_re.match(identifier):
                 raise ValueError("Identifier format incorrect, did you pass in a string instead of a list?")
         if identifiers:
-            self._client.delete(*map(self._key, identifiers))
+            self._server.write(lambda pipeline: pipeline.delete(*map(self._key, identifiers)))
 
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def connect(settings: dict[str, Any]) -> redis.Redis:
-    """Return a client of one Redis server. It connects when it is used.
-
-    Args:
-        settings: ``host``, ``port``, ``user`` and ``password``; with ``authority``, PEM text, over TLS with a certificate that it signed.
-    """
-    encryption = {"ssl": True, "ssl_ca_data": settings["authority"], "ssl_check_hostname": True} if settings.get("authority") else {}
-    return redis.Redis(
-        host=settings["host"],
-        port=int(settings["port"]),
-        username=settings["user"],
-        password=settings["password"],
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-        socket_keepalive=True,
-        health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=TIMEOUT, base=0.05), RETRIES),
-        # A server that loads its file after a restart is away, too, and Docker does not know the name of a container that is stopped.
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, OSError],
-        **encryption,
-    )
 
 
 def unexpected() -> list[str]:
@@ -191,7 +308,7 @@ def post_load(file: str) -> None:
     """Put the store in place.
 
     Args:
-        file: JSON with the keys of :func:`connect` and ``prefix``.
+        file: JSON with the settings of :class:`Server` and ``prefix``.
 
     Raises:
         SystemExit: Odoo is not as expected, or the file is not. Odoo logs any other error of an add-on and serves without it.
@@ -200,7 +317,7 @@ def post_load(file: str) -> None:
         raise SystemExit(f"berth_runtime does not fit this Odoo: {'; '.join(problems)}. To serve without it, set odoo_sessions: files")
     try:
         settings = json.loads(Path(file).read_text(encoding="utf-8"))
-        store = RedisSessionStore(connect(settings), settings["prefix"])
+        store = RedisSessionStore(Server(settings), settings["prefix"])
     except (OSError, ValueError, KeyError) as error:
         raise SystemExit(
             f"berth_runtime cannot read {file}: {type(error).__name__}. It is written by the role odoo: converge again"
@@ -208,7 +325,8 @@ def post_load(file: str) -> None:
     # A cached property of a class whose only instance may have read it already.
     vars(http.root).pop("session_store", None)
     http.Application.session_store = store
-    _logger.info("Sessions are kept in Redis at %s:%s", settings["host"], settings["port"])
+    where = settings.get("members") or f"{settings['host']}:{settings['port']}"
+    _logger.info("Sessions are kept in Redis at %s", ", ".join(where) if isinstance(where, dict) else where)
 
 
 def mark_cookie() -> None:

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three hosts run one Redis: whatever happens to its primary, nobody is logged out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ansible_collections.berth.odoo.tests.support.lab import docker, wait_for
+from ansible_collections.berth.odoo.tests.support.load import Clerks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
+    from ansible_collections.berth.odoo.tests.support.odoo import Odoo
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+CACHES = ("front", "app1", "app2")
+APPS = ("app1", "app2")
+CLERKS = 4
+REDIS, SENTINEL = "redis-redis-1", "redis-sentinel-1"
+SPEAK = {
+    REDIS: "cat /etc/redis-secrets/login - | redis-cli -s /run/redis/redis.sock",
+    SENTINEL: "cat /etc/redis-secrets/login - | redis-cli -p 26379 --tls --cacert /etc/redis-tls/ca.crt",
+}
+
+
+def ask(host: Host, container: str, question: str) -> list[str]:
+    """What a Redis, or a Sentinel, of a host answers, without that of the login."""
+    return host.run(f"docker exec -i {container} sh -c '{SPEAK[container]}'", stdin=question).splitlines()[1:]
+
+
+def primary(lab: Lab, *asked: str) -> str:
+    """The host of the primary, when Sentinels agree; nothing while they do not."""
+    told = {ask(lab.hosts[name], SENTINEL, "SENTINEL GET-MASTER-ADDR-BY-NAME berth")[0] for name in asked or CACHES}
+    return told.pop().removesuffix("-redis") if len(told) == 1 else ""
+
+
+def in_sync(lab: Lab) -> bool:
+    """Whether one leads and both others have what it has."""
+    roles = [ask(lab.hosts[name], REDIS, "ROLE") for name in CACHES]
+    return [role[0] for role in roles].count("master") == 1 and all(role[0] == "master" or role[3] == "connected" for role in roles)
+
+
+def account(clerks: Clerks) -> str:
+    """What went wrong, for a person."""
+    return "\n".join(f"{request.what} of {request.ended - request.began:.1f} s: {request.problem}" for request in clerks.failed)
+
+
+def slowest(clerks: Clerks) -> float:
+    """Seconds that the slowest request took."""
+    return max(request.ended - request.began for request in clerks.requests)
+
+
+@pytest.fixture(scope="module")
+def clerks(admin: Odoo) -> Clerks:
+    """People at work, who are logged in."""
+    return Clerks(admin, CLERKS)
+
+
+@pytest.fixture
+def leader(lab: Lab) -> Host:
+    """Who is the primary."""
+    wait_for("replicas in sync", lambda: in_sync(lab), seconds=60, interval=1)
+    return lab.hosts[wait_for("a primary", lambda: primary(lab), seconds=30)]
+
+
+def test_status_names_the_primary(play: Player, leader: Host) -> None:
+    run = play("playbooks/status.yml").expect_success()
+    assert f"Redis: {leader.name} is the primary, 2 of 2 replicas are in sync" in run.text
+    assert "3 of 3 Sentinels answer" in run.text
+
+
+def test_who_has_no_password_may_nothing(lab: Lab, leader: Host) -> None:
+    """Neither at a Sentinel nor as the user of the health check, who needs none."""
+    for who in ("", "--user berth --pass none --no-auth-warning "):
+        for words in ("SENTINEL MASTERS", "SENTINEL FAILOVER berth", "ACL LIST", "SENTINEL SET berth quorum 1"):
+            command = f"redis-cli -p 26379 --tls --cacert /etc/redis-tls/ca.crt {who}{words} 2>&1"
+            answer = leader.run(f"docker exec {SENTINEL} {command}", check=False)
+            assert answer.startswith(("NOAUTH", "NOPERM")), f"{words}: {answer}"
+        command = f"redis-cli -e -s /run/redis/redis.sock {who}REPLICAOF NO ONE 2>&1"
+        answer = leader.run(f"docker exec {REDIS} {command}", check=False)
+        assert answer.startswith(("NOAUTH", "NOPERM")), answer
+
+
+def test_a_primary_that_is_stopped_hands_over(lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
+    clerks.requests.clear()
+    with clerks.working():
+        wait_for("requests", lambda: len(clerks.requests) > 10, seconds=30)
+        leader.run(f"docker restart {REDIS}", timeout=60)
+        other = wait_for("another primary", lambda: primary(lab), seconds=30)
+        wait_for("the old one as a replica", lambda: in_sync(lab), seconds=60, interval=1)
+        before = len(clerks.requests)
+        wait_for("requests afterwards", lambda: len(clerks.requests) > before + 10, seconds=30)
+    assert other != leader.name
+    say(
+        f"stop of the primary: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}; the slowest took {slowest(clerks):.1f} s"
+    )
+    assert clerks.failed == [], account(clerks)
+
+
+def test_nobody_notices_that_the_primary_is_killed(lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
+    others = [name for name in CACHES if name != leader.name]
+    clerks.requests.clear()
+    with clerks.working():
+        wait_for("requests", lambda: len(clerks.requests) > 10, seconds=30)
+        leader.run(f"docker kill {REDIS}")
+        killed = time.monotonic()
+        try:
+            wait_for("another primary", lambda: primary(lab, *others) not in ("", leader.name), seconds=40, interval=0.2)
+            stall = time.monotonic() - killed
+            before = len(clerks.requests)
+            wait_for("requests afterwards", lambda: len(clerks.requests) > before + 20, seconds=30)
+        finally:
+            leader.run(f"docker start {REDIS}")
+        wait_for("the old one as a replica", lambda: in_sync(lab), seconds=60, interval=1)
+    say(
+        f"death of the primary: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}; another one after {stall:.1f} s, "
+        f"the slowest request took {slowest(clerks):.1f} s"
+    )
+    assert clerks.failed == [], account(clerks)
+
+
+def test_a_run_does_not_move_the_primary_back(play: Player, lab: Lab, leader: Host) -> None:
+    assert play("playbooks/site.yml", "--tags", "cache").expect_success().changed == []
+    assert primary(lab) == leader.name
+
+
+def test_the_host_of_the_primary_is_frozen_and_comes_back(lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
+    """It believes that it is the primary when it thaws, and so do the Sentinel and Odoo beside it."""
+    if leader.name not in APPS:  # there are the edge and the database
+        leader.run(f"docker restart {REDIS}", timeout=60)
+        wait_for("another primary", lambda: primary(lab) in APPS and in_sync(lab), seconds=60, interval=1)
+    victim = lab.hosts[primary(lab)]
+    others = [name for name in CACHES if name != victim.name]
+    machine = victim.variables["lab_container"]
+    clerks.requests.clear()
+    with clerks.working():
+        wait_for("requests", lambda: len(clerks.requests) > 10, seconds=30)
+        frozen = time.monotonic()
+        docker("pause", machine)
+        try:
+            wait_for("another primary", lambda: primary(lab, *others) not in ("", victim.name), seconds=40, interval=0.2)
+            stall = time.monotonic() - frozen
+            moved = time.monotonic()
+            wait_for("requests afterwards", lambda: sum(request.began > moved for request in clerks.requests) > 40, seconds=60)
+        finally:
+            docker("unpause", machine)
+            thawed = time.monotonic()
+        wait_for("the old one as a replica", lambda: primary(lab) != victim.name and in_sync(lab), seconds=60, interval=1)
+        before = len(clerks.requests)
+        wait_for("requests afterwards", lambda: len(clerks.requests) > before + 20, seconds=30)
+    flying = [request for request in clerks.requests if request.in_flight(frozen)]
+    late = [request for request in clerks.failed if request not in flying]
+    say(
+        f"frozen host of the primary: failed requests, wanted at most {len(flying)} in flight, got {len(clerks.failed)} of {len(clerks.requests)}; of those "
+        f"sent afterwards, wanted 0, got {len(late)}; another primary after {stall:.1f} s, frozen for {thawed - frozen:.1f} s"
+    )
+    assert late == [], account(clerks)
+
+
+def test_without_most_sentinels_work_goes_on_and_status_says_so(
+    play: Player, lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]
+) -> None:
+    away = [name for name in CACHES if name != leader.name]
+    clerks.requests.clear()
+    for name in away:
+        lab.hosts[name].run(f"docker stop {SENTINEL}", timeout=60)
+    try:
+        with clerks.working():
+            run = play("playbooks/status.yml")
+    finally:
+        for name in away:
+            lab.hosts[name].run(f"docker start {SENTINEL}")
+    say(f"two of three Sentinels away: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}")
+    assert clerks.failed == [], account(clerks)
+    run.expect_refusal(
+        *(f"{name}: redis/sentinel is exited" for name in away), "does not answer", "the rest is no majority, so nobody takes over"
+    )
+    wait_for("Sentinels that agree", lambda: primary(lab) == leader.name, seconds=30)
