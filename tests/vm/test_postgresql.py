@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.writers import sql
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-SLOW = 2400  # seconds, on an emulated processor
+# Seconds, on an emulated processor that others slow down.
+SLOW: dict[str, Any] = {"timeout": 2400, "settings": {"ANSIBLE_TIMEOUT": "120"}}
 BOOT = 900
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SAFE = {"ttl": 30, "margin": 5}
@@ -33,10 +34,10 @@ def huge_pages(host: Host) -> dict[str, int]:
 
 def test_the_database_converges_and_the_second_run_changes_nothing(play: Player) -> None:
     """Nothing here is read-only: what a container may not set is set."""
-    first = play("playbooks/site.yml", timeout=SLOW).expect_success()
+    first = play("playbooks/site.yml", **SLOW).expect_success()
     assert "(huge pages)" in first.output
     assert "set for the next boot only" not in first.text
-    assert play("playbooks/site.yml", timeout=SLOW).expect_success().changed == []
+    assert play("playbooks/site.yml", **SLOW).expect_success().changed == []
 
 
 def test_shared_memory_is_in_huge_pages_that_the_limit_does_not_count(host: Host) -> None:
@@ -72,7 +73,7 @@ def test_the_container_has_the_watchdog_and_no_other_device(host: Host, play: Pl
         "active",
         str(timeout),
     ]
-    status = play("playbooks/status.yml", timeout=SLOW).expect_success()
+    status = play("playbooks/status.yml", **SLOW).expect_success()
     assert f"Watchdog: Software Watchdog resets db1 when Patroni is silent for {timeout} s" in status.text
 
 
@@ -100,4 +101,4 @@ def test_a_leader_whose_patroni_hangs_is_reset_before_its_lease_ends_and_comes_b
     assert sql(host, "SHOW huge_pages_status") == "on"
     # The watchdog is there again, and held.
     wait_for("a held watchdog", lambda: host.run("cat /sys/class/watchdog/watchdog0/state").strip() == "active", seconds=BOOT, interval=2)
-    play("playbooks/status.yml", timeout=SLOW).expect_success()
+    play("playbooks/status.yml", **SLOW).expect_success()
