@@ -55,7 +55,7 @@ class Example:
             for key in ("odoo_instances", "objectives"):
                 if key in own:
                     own[key] = Templar(loader=loader, variables=own).template(own[key])
-            own["traefik_certificates"] = {site: {"certificate": "PEM", "key": "PEM"} for site in own["traefik_certificates"]}
+            own["traefik_certificates"] = {key: {"certificate": "PEM", "key": "PEM"} for key in own["traefik_certificates"]}
             own["platform_authority"] = {"certificate": CERTIFICATE, "key": KEY}
             self.hostvars[str(host)] = own
         self.instances = {name: entry for own in self.hostvars.values() for name, entry in own["odoo_instances"].items()}
