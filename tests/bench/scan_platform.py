@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -54,12 +55,17 @@ DOORS = (
 )
 
 
-def install(host: Host, *arguments: str) -> None:
-    """Put Python packages into ``DIRECTORY`` on the host, for the Python that it has."""
-    version = host.run("python3 -c 'import sys; print(sys.version_info[0], sys.version_info[1], sep=\".\")'").strip()
+def install(host: Host, package: str, version: str) -> None:
+    """Put a Python package and what it needs into ``DIRECTORY`` on the host, for the Python that it has."""
+    python = host.run("python3 -c 'import sys; print(sys.version_info[0], sys.version_info[1], sep=\".\")'").strip()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as name:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
-        subprocess.run([*pip, "--python-version", version, "--target", name, *arguments], check=True, stdout=sys.stderr)
+        # Scanners are Python alone; some have no wheel. What they need may be compiled, so it has to be for the host's Python.
+        subprocess.run([*pip, "--no-deps", "--target", name, f"{package}=={version}"], check=True, stdout=sys.stderr)
+        (found,) = importlib.metadata.distributions(path=[name])
+        if found.requires:
+            binary = ["--only-binary=:all:", "--python-version", python]
+            subprocess.run([*pip, *binary, "--target", name, *found.requires], check=True, stdout=sys.stderr)
         copy(host, Path(name), DIRECTORY)
 
 
@@ -130,7 +136,7 @@ def bench(host: Host, checkout: Path) -> dict[str, str]:
 def versions(host: Host, checkout: Path | None) -> dict[str, str]:
     """Install the scanners and return what they are."""
     say("Installing sslyze")
-    install(host, f"sslyze=={SSLYZE}")
+    install(host, "sslyze", SSLYZE)
     found = {"sslyze": SSLYZE}
     if checkout:
         text = (checkout / BENCH).read_text(encoding="utf-8") if (checkout / BENCH).is_file() else ""
