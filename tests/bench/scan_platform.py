@@ -29,10 +29,10 @@ class Door:
     Attributes:
         name: what figures and waivers call it.
         container: ``project/service`` that listens.
-        port: the port inside of the container.
+        port: the port inside of the container; of a door without a server, the one that is published.
         profile: of Mozilla, that it has to keep.
         authority: file on the host with the authority of its certificate. A door without it speaks no TLS there.
-        server: name in its certificate; empty is the host's address.
+        server: name in its certificate. Empty is the host's address, at which sslyze then has to reach it.
         starttls: protocol that comes before TLS.
     """
 
@@ -46,7 +46,7 @@ class Door:
 
 
 DOORS = (
-    Door("https", "traefik/traefik", 8443, "intermediate", "/usr/local/share/ca-certificates/berth-lab.crt"),
+    Door("https", "traefik/traefik", 443, "intermediate", "/usr/local/share/ca-certificates/berth-lab.crt"),
     Door("postgresql", "postgresql/postgresql", 5432, "modern", "/opt/berth/postgresql/tls/ca.crt", "postgresql", "postgres"),
     Door("patroni", "postgresql/postgresql", 8008, "modern", "/opt/berth/postgresql/tls/ca.crt", "postgresql"),
     Door("etcd", "etcd/etcd", 2379, "modern", "/opt/berth/etcd/tls/ca.crt", "etcd"),
@@ -104,9 +104,10 @@ def tls(host: Host) -> dict[str, dict[str, str]]:
             for network in containers[door.container].facts["NetworkSettings"]["Networks"].values()
             if network["IPAddress"]
         )
+        target = f"{door.server}:{door.port}{{{address}}}" if door.server else f"{host.address}:{door.port}"
         command = (
             f"cd {DIRECTORY} && python3 -W ignore -m sslyze --mozilla_config {door.profile} --certinfo --certinfo_ca_file {door.authority} "
-            f"{f'--starttls {door.starttls} ' if door.starttls else ''}'{door.server or host.address}:{door.port}{{{address}}}'"
+            f"{f'--starttls {door.starttls} ' if door.starttls else ''}'{target}'"
         )
         # It ends with 1 when something is wrong.
         found[door.name] = verdict(host.run(f"{command} 2>&1", timeout=120, check=False))
