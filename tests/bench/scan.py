@@ -80,7 +80,7 @@ def prepare(host: Host) -> dict[str, str]:
         f"echo '{SSG_SHA256}  ssg.deb' | sha256sum --quiet -c - && dpkg-deb -x ssg.deb .",
         timeout=120,
     )
-    scan_platform.install(host, "--no-deps", f"ssh-audit=={SSH_AUDIT}")
+    scan_platform.install(host, "ssh-audit", SSH_AUDIT)
     versions = host.run("dpkg-query -W -f '${Package} ${Version}\n' lynis openscap-scanner").split()
     return {**dict(zip(versions[::2], versions[1::2], strict=True)), "ssg-debian": SSG_VERSION, "ssh-audit": SSH_AUDIT}
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -28,10 +29,10 @@ class Door:
     Attributes:
         name: what figures and waivers call it.
         container: ``project/service`` that listens.
-        port: the port inside of the container.
+        port: the port inside of the container; of a door without a server, the one that is published.
         profile: of Mozilla, that it has to keep.
         authority: file on the host with the authority of its certificate. A door without it speaks no TLS there.
-        server: name in its certificate; empty is the host's address.
+        server: name in its certificate. Empty is the host's address, at which sslyze then has to reach it.
         starttls: protocol that comes before TLS.
     """
 
@@ -45,7 +46,7 @@ class Door:
 
 
 DOORS = (
-    Door("https", "traefik/traefik", 8443, "intermediate", "/usr/local/share/ca-certificates/berth-lab.crt"),
+    Door("https", "traefik/traefik", 443, "intermediate", "/usr/local/share/ca-certificates/berth-lab.crt"),
     Door("postgresql", "postgresql/postgresql", 5432, "modern", "/opt/berth/postgresql/tls/ca.crt", "postgresql", "postgres"),
     Door("patroni", "postgresql/postgresql", 8008, "modern", "/opt/berth/postgresql/tls/ca.crt", "postgresql"),
     Door("etcd", "etcd/etcd", 2379, "modern", "/opt/berth/etcd/tls/ca.crt", "etcd"),
@@ -54,12 +55,17 @@ DOORS = (
 )
 
 
-def install(host: Host, *arguments: str) -> None:
-    """Put Python packages into ``DIRECTORY`` on the host, for the Python that it has."""
-    version = host.run("python3 -c 'import sys; print(sys.version_info[0], sys.version_info[1], sep=\".\")'").strip()
+def install(host: Host, package: str, version: str) -> None:
+    """Put a Python package and what it needs into ``DIRECTORY`` on the host, for the Python that it has."""
+    python = host.run("python3 -c 'import sys; print(sys.version_info[0], sys.version_info[1], sep=\".\")'").strip()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as name:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
-        subprocess.run([*pip, "--python-version", version, "--target", name, *arguments], check=True, stdout=sys.stderr)
+        # Scanners are Python alone; some have no wheel. What they need may be compiled, so it has to be for the host's Python.
+        subprocess.run([*pip, "--no-deps", "--target", name, f"{package}=={version}"], check=True, stdout=sys.stderr)
+        (found,) = importlib.metadata.distributions(path=[name])
+        if found.requires:
+            binary = ["--only-binary=:all:", "--python-version", python]
+            subprocess.run([*pip, *binary, "--target", name, *found.requires], check=True, stdout=sys.stderr)
         copy(host, Path(name), DIRECTORY)
 
 
@@ -98,9 +104,10 @@ def tls(host: Host) -> dict[str, dict[str, str]]:
             for network in containers[door.container].facts["NetworkSettings"]["Networks"].values()
             if network["IPAddress"]
         )
+        target = f"{door.server}:{door.port}{{{address}}}" if door.server else f"{host.address}:{door.port}"
         command = (
             f"cd {DIRECTORY} && python3 -W ignore -m sslyze --mozilla_config {door.profile} --certinfo --certinfo_ca_file {door.authority} "
-            f"{f'--starttls {door.starttls} ' if door.starttls else ''}'{door.server or host.address}:{door.port}{{{address}}}'"
+            f"{f'--starttls {door.starttls} ' if door.starttls else ''}'{target}'"
         )
         # It ends with 1 when something is wrong.
         found[door.name] = verdict(host.run(f"{command} 2>&1", timeout=120, check=False))
@@ -130,7 +137,7 @@ def bench(host: Host, checkout: Path) -> dict[str, str]:
 def versions(host: Host, checkout: Path | None) -> dict[str, str]:
     """Install the scanners and return what they are."""
     say("Installing sslyze")
-    install(host, f"sslyze=={SSLYZE}")
+    install(host, "sslyze", SSLYZE)
     found = {"sslyze": SSLYZE}
     if checkout:
         text = (checkout / BENCH).read_text(encoding="utf-8") if (checkout / BENCH).is_file() else ""
