@@ -345,7 +345,8 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
 def _plan_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], plan: Mapping[str, dict[str, Any]]) -> None:
     """Note, for each host with Redis, whom one without data follows, C(first), and its C(turn) among the others.
 
-    All of them get the least memory for data that one of them has. The Sentinels' newest word counts. Where there is none yet, nobody would let the others in before him who has the logins so far.
+    All of them get the least memory for data that one of them has. The Sentinels' newest word counts. Where there is none yet, nobody would let the
+    others in before him who has the logins so far.
     """
     names = [name for name in tiers.get("cache") or [] if name in hosts]
     facts = {name: (hosts[name].facts or {}).get("redis") or {} for name in names}
