@@ -346,15 +346,19 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
 def _plan_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], plan: Mapping[str, dict[str, Any]]) -> None:
     """Note, for each host with Redis, whom one without data follows, C(first), and its C(turn) among the others.
 
-    The Sentinels' newest word counts. Where there is none yet, nobody would let the others in before him who has the logins so far.
+    All of them get the least memory for data that one of them has. The Sentinels' newest word counts. Where there is none yet, nobody would let the
+    others in before him who has the logins so far.
     """
     names = [name for name in tiers.get("cache") or [] if name in hosts]
     facts = {name: (hosts[name].facts or {}).get("redis") or {} for name in names}
     told = [(fact["epoch"], fact["primary"]) for fact in facts.values() if fact.get("primary") in names]
     with_data = [name for name, fact in facts.items() if fact.get("data")]
     first = max(told)[1] if told else next(iter(with_data or names), "")
-    for name in names:
-        plan.get(name, {}).get("redis", {}).update(first=first, turn=int((name == first) == bool(told)))
+    planned = {name: plan[name]["redis"] for name in names if "redis" in plan.get(name, {})}
+    # Whoever takes over has to hold what the primary holds.
+    least = min((part["maxmemory_mb"] for part in planned.values()), default=0)
+    for name, part in planned.items():
+        part.update(first=first, turn=int((name == first) == bool(told)), maxmemory_mb=least)
 
 
 def _check_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

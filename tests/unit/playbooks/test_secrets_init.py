@@ -74,13 +74,14 @@ def test_secrets_are_written_once_and_never_overwritten(site: Site) -> None:
     assert code == 0, text
     assert f"The passwords of 1 instance(s) and the platform's authority are in {site.secrets}, encrypted." in text
     made = site.read(site.secrets)
-    assert set(made) == {"odoo_instance_secrets", "platform_authority", "backup_secrets"}
+    assert set(made) == {"odoo_instance_secrets", "platform_authority", "backup_secrets", "redis_replication_password"}
     passwords = made["odoo_instance_secrets"]["main"]
     assert set(passwords) == {"db_password", "admin_password", "redis_password"}
     assert {name: len(value) for name, value in passwords.items()} == {"db_password": 40, "admin_password": 24, "redis_password": 40}
     assert len(set(passwords.values())) == 3
     expect_authority(made["platform_authority"], "berth.odoo my site")
     assert len(made["backup_secrets"]["passphrase"]) == 48
+    assert len(made["redis_replication_password"]) == 40
     hidden = [made["backup_secrets"]["passphrase"], *passwords.values(), *made["platform_authority"]["key"].splitlines()[1:-1]]
     assert [secret for secret in hidden if secret in text] == []
 

@@ -579,6 +579,15 @@ def test_whom_a_blank_redis_follows_and_whose_turn_it_is(facts: dict[str, Any], 
     assert report.plan["vm2"]["memory"]["limits"]["sentinel"] == 64
 
 
+def test_whoever_takes_over_has_room_for_what_the_primary_has() -> None:
+    hosts = {name: host(PASSWORD, {"memory_mb": 6144 if name == "vm1" else 1024}) for name in THREE}
+    report = examine(hosts, {**TIERS, "cache": list(THREE)})
+    assert subjects(report) == []
+    planned = [report.plan[name]["redis"] for name in THREE]
+    assert len({part["maxmemory_mb"] for part in planned}) == 1
+    assert all(part["maxmemory_mb"] * 2 + 64 <= part["memory_mb"] for part in planned)
+
+
 def test_several_redis_need_one_password() -> None:
     (problem,) = caches({}, {}).problems
     assert problem.subject == "redis_replication_password"
