@@ -170,7 +170,7 @@ def test_sops_encrypts_them_when_it_can_decrypt_them_again(site: Site) -> None:
     assert f"are in {file}, encrypted. Show them: sops decrypt '{file}'" in text
     done = subprocess.run(["sops", "decrypt", str(file)], env=environment(**unlocked), capture_output=True, text=True, check=True)
     made = yaml.safe_load(done.stdout)
-    assert set(made) == {"odoo_instance_secrets", "platform_authority", "backup_secrets"}
+    assert set(made) == {"odoo_instance_secrets", "platform_authority", "backup_secrets", "redis_replication_password"}
     expect_authority(made["platform_authority"], "berth.odoo my site")
     hidden = [*made["odoo_instance_secrets"]["main"].values(), *made["platform_authority"]["key"].splitlines()[1:-1]]
     assert [secret for secret in hidden if secret in text + file.read_text()] == []
