@@ -43,6 +43,7 @@ WANTED_MEGABYTES = 1.4
 SPEED = 4096  # bytes a second of a slow client
 # More than the kernels between Odoo and a client keep: where the edge does not keep an answer, Odoo gives up a client that does not take it (2 s).
 DOWNLOAD_BYTES = 12 * 1024 * 1024
+UPLOAD_SECONDS = 400  # that a whole upload would take: longer than all need to begin and clerks to work
 TOGETHER = 4  # slow clients that begin, or end, at the same moment: they shall be slow, not a crowd
 WEIGHT = """
 const loaded = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
@@ -62,7 +63,7 @@ class Slow:
         self.trust = ssl.create_default_context(cafile=ca)
         self.begin, self.finish = asyncio.Semaphore(TOGETHER), asyncio.Semaphore(TOGETHER)
         self.ending = asyncio.Event()
-        self.in_flight = 0
+        self.begun: set[asyncio.Task[None] | None] = set()
         self.results: Counter[str] = Counter()
 
     async def connect(self, *, encrypted: bool = True) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -79,16 +80,16 @@ class Slow:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.address}", f"Cookie: {self.cookies}", "Connection: close", *more]
         return "\r\n".join([*lines, "", ""]).encode()
 
-    async def upload(self, seconds: float) -> str:
+    async def upload(self) -> str:
         """Send a request whose body lasts longer than is measured."""
-        padding = "x" * int(SPEED * seconds * 1.5)
+        padding = "x" * (SPEED * UPLOAD_SECONDS)
         params = {"model": "res.partner", "method": "search_count", "args": [[["id", "=", 1]]], "kwargs": {"context": {"padding": padding}}}
         body = json.dumps({"jsonrpc": "2.0", "method": "call", "params": params}).encode()
         path = "/web/dataset/call_kw/res.partner/search_count"
         async with self.begin:
             reader, writer = await self.connect()
             writer.write(self.head("POST", path, "Content-Type: application/json", f"Content-Length: {len(body)}"))
-        self.in_flight += 1
+        self.begun.add(asyncio.current_task())
         while not self.ending.is_set() and len(body) > SPEED:
             writer.write(body[:SPEED])
             await writer.drain()
@@ -106,9 +107,9 @@ class Slow:
             reader, writer = await self.connect()
             writer.write(self.head("GET", path, "Accept-Encoding: identity"))
             head = await reader.readuntil(b"\r\n\r\n")
+        self.begun.add(asyncio.current_task())
         if b" 200 " not in head[:20]:
             return f"answered {head[:20]!r}"
-        self.in_flight += 1
         taken = 0
         while not self.ending.is_set() and taken < size:
             taken += len(await reader.readexactly(min(SPEED, size - taken)))
@@ -128,7 +129,7 @@ class Slow:
                 writer.write(bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]))
             if kind == 2:
                 writer.write(b"GET /web/login HTTP/1.1\r\nHost: " + self.address.encode() + b"\r\nX-Slow: ")
-        self.in_flight += 1
+        self.begun.add(asyncio.current_task())
         await self.ending.wait()
         writer.transport.abort()
         return "held"
@@ -139,6 +140,7 @@ class Slow:
             result = await getattr(self, kind)(*arguments)
         except (OSError, EOFError, asyncio.IncompleteReadError) as error:
             result = f"{type(error).__name__} {error}"[:120]
+            self.begun.add(asyncio.current_task())
         self.results[f"{kind} {result}"] += 1
 
     async def run(self, crowd: list[tuple[Any, ...]], pipe: multiprocessing.connection.Connection) -> None:
@@ -150,9 +152,9 @@ class Slow:
                 if pipe.recv() == "end":
                     self.ending.set()
                 else:
-                    pipe.send((self.in_flight, dict(self.results)))
+                    pipe.send((len(self.begun), dict(self.results)))
         await asyncio.gather(*tasks)
-        pipe.send((self.in_flight, dict(self.results)))
+        pipe.send((len(self.begun), dict(self.results)))
 
 
 def _process(address: str, ca: str, cookies: str, crowd: list[tuple[Any, ...]], pipe: multiprocessing.connection.Connection) -> None:
@@ -179,8 +181,8 @@ def slow(site: Site, cookies: str, crowd: list[tuple[Any, ...]], results: Counte
     def in_flight() -> bool:
         here.send("count")
         count, ended = here.recv()
-        say(f"  {count} of {len(crowd)} in flight {ended or ''}")
-        return count + sum(ended.values()) >= len(crowd)
+        say(f"  {count} of {len(crowd)} have begun, ended: {ended or 'none'}")
+        return int(count) == len(crowd)
 
     try:
         wait_for("all slow clients in flight", in_flight, seconds=600, interval=5)
@@ -329,13 +331,14 @@ def main() -> None:
     clerks = Clerks(site)
     alone = phase("alone", site, clerks, options.seconds)
     ended: Counter[str] = Counter()
-    crowd = [client for _ in range(options.clients) for client in (("upload", options.seconds), ("download", path, DOWNLOAD_BYTES))]
+    crowd = [client for _ in range(options.clients) for client in (("upload",), ("download", path, DOWNLOAD_BYTES))]
     with slow(site, cookies, crowd, ended):
         figures += ratios("slow_clients", alone, phase("slow clients", site, clerks, options.seconds))
     say(f"  they ended: {dict(ended)}")
     figures.append(Figure("slow_uploads_failed", 0, options.clients - ended["upload answered"], ""))
     figures.append(Figure("slow_downloads_cut", 0, options.clients - ended["download complete"], ""))
     ended = Counter()
+    alone = phase("alone again", site, clerks, options.seconds)
     with slow(site, cookies, [("silent", number % 3) for number in range(options.connections)], ended):
         figures += ratios("connections", alone, phase(f"{options.connections} connections", site, clerks, options.seconds))
     say(f"  they ended: {dict(ended)}")

@@ -24,9 +24,9 @@ ONLY = "secrets_only=platform_authority"
 class Site:
     """An inventory directory with a vault password."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, example: str = "single") -> None:
         self.inventory = directory / "my site"  # people have spaces
-        shutil.copytree(REPOSITORY / "inventories/single", self.inventory)
+        shutil.copytree(REPOSITORY / "inventories" / example, self.inventory)
         self.group_vars = self.inventory / "group_vars/all"
         self.secrets = self.group_vars / "secrets.yml"
         self.password = directory / "vault-password"
@@ -67,6 +67,19 @@ def expect_authority(value: dict[str, str], name: str) -> None:
     loaded = _authority.load(value["certificate"], value["key"], int(time.time()))
     assert loaded.certificate.subject.rfc4514_string() == f"CN={name}"
     assert value["certificate"] == loaded.bundle, "not a space and not a line more than PEM"
+
+
+def test_instances_of_every_host_get_secrets(tmp_path: Path) -> None:
+    site = Site(tmp_path, "hybrid")
+    # Whichever host comes first.
+    hosts = site.inventory / "hosts.yml"
+    content = yaml.safe_load(hosts.read_text())
+    content["all"]["hosts"] = dict(reversed(content["all"]["hosts"].items()))
+    hosts.write_text(yaml.safe_dump(content, sort_keys=False))
+    code, text = site.run()
+    assert code == 0, text
+    assert "The passwords of 3 instance(s)" in text
+    assert set(site.read(site.secrets)["odoo_instance_secrets"]) == {"acme", "globex", "initech"}
 
 
 def test_secrets_are_written_once_and_never_overwritten(site: Site) -> None:
