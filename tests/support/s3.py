@@ -210,7 +210,8 @@ class Store:
 
     def fill(self) -> None:
         """Leave no room on its disk."""
-        self.host.run(f"mount -o remount,size=$(du -sk {HOME}/data | cut -f1)k {HOME}/data")
+        # Somebody may write in between, and it cannot be smaller than what is in it.
+        self.host.run(f"for _ in $(seq 20); do mount -o remount,size=$(du -sk {HOME}/data | cut -f1)k {HOME}/data && exit; done; exit 1")
 
     def make_room(self) -> None:
         """Give it room again."""
