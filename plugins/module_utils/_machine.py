@@ -377,10 +377,13 @@ def etcd(data_dir: str, settings: str) -> str:
     return "joining" if "initial-cluster-state: existing" in read(Path(settings)) else "member"
 
 
-def redis(data_dir: str) -> dict[str, Any]:
-    """Return what the Redis of this host has: C(data), and where there are several C(primary), who that is, and C(epoch), how often that has changed.
+def redis(data_dir: str, base_dir: str) -> dict[str, Any]:
+    """Return what the Redis of this host has.
+
+    C(data); and where there are several C(primary), who that is, C(epoch), how often that has changed, and C(first), whom it was told to follow at first.
 
     Args:
+        base_dir: Directory that holds the projects.
         data_dir: Directory of the role's data. The Sentinel beside it writes down in its own what is decided.
     """
     decided = read(Path(f"{data_dir}-sentinel", "sentinel.conf"))
@@ -390,6 +393,7 @@ def redis(data_dir: str) -> dict[str, Any]:
         "data": Path(data_dir, "appendonlydir").is_dir(),
         "primary": primary[1] if primary else "",
         "epoch": int(epoch[1]) if epoch else 0,
+        "first": read(Path(base_dir, "redis", "config", "first")).strip().removesuffix("-redis"),
     }
 
 

@@ -358,7 +358,9 @@ def _plan_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], 
     # Whoever takes over has to hold what the primary holds.
     least = min((part["maxmemory_mb"] for part in planned.values()), default=0)
     for name, part in planned.items():
-        part.update(first=first, turn=int((name == first) == bool(told)), maxmemory_mb=least)
+        # Where it is decided it does not count, and a run changes nothing for it.
+        told_before = facts[name].get("first", "") if facts[name].get("primary") else ""
+        part.update(first=told_before if told_before in names else first, turn=int((name == first) == bool(told)), maxmemory_mb=least)
 
 
 def _check_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

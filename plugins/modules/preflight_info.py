@@ -187,9 +187,9 @@ host:
     redis:
       description:
         - C(data), whether Redis has any here; C(primary), the host of the group C(cache) that its Sentinel takes for the primary, empty where none is;
-          C(epoch), how often that has changed.
+          C(epoch), how often that has changed; C(first), whom Redis was told to follow when it had no data.
       type: dict
-      sample: {data: true, primary: cache1, epoch: 3}
+      sample: {data: true, primary: cache1, epoch: 3, first: cache2}
     drained:
       description: Application hosts that the edge on this host leaves out, and since when.
       type: dict
@@ -293,7 +293,7 @@ def main() -> None:
             "etcd": _machine.etcd(module.params["etcd_data_dir"], ETCD_SETTINGS),
             "etcd_healthy": _machine.healthy("etcd", containers),
             "postgresql": _machine.postgresql(module.params["postgresql_data_dir"], containers),
-            "redis": _machine.redis(module.params["redis_data_dir"]),
+            "redis": _machine.redis(module.params["redis_data_dir"], module.params["base_dir"]),
             "drained": drained,
             "floating": _machine.floating(root, floating, module.params["own_address"], ask=True) if floating else {},
             "keepalived": os.path.exists(_machine.EDGE_CHECK),

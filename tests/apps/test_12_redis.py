@@ -127,8 +127,11 @@ def test_nobody_notices_that_the_primary_is_killed(lab: Lab, leader: Host, clerk
 
 
 def test_a_run_does_not_move_the_primary_back(play: Player, lab: Lab, leader: Host) -> None:
+    if leader.name == CACHES[0]:  # where it was at first
+        leader.run(f"docker restart {REDIS}", timeout=60)
+    moved = wait_for("another primary", lambda: (primary(lab) != CACHES[0] and in_sync(lab) and primary(lab)) or "", seconds=60, interval=1)
     assert play("playbooks/site.yml", "--tags", "cache").expect_success().changed == []
-    assert primary(lab) == leader.name
+    assert primary(lab) == moved
 
 
 def test_the_host_of_the_primary_is_frozen_and_comes_back(lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]) -> None:

@@ -588,6 +588,15 @@ def test_whoever_takes_over_has_room_for_what_the_primary_has() -> None:
     assert all(part["maxmemory_mb"] * 2 + 64 <= part["memory_mb"] for part in planned)
 
 
+def test_after_a_failover_a_run_changes_nothing() -> None:
+    facts = {name: {**decided("vm2", 4), "first": "vm1"} for name in THREE}
+    assert turns(caches(facts)) == {"vm1": ("vm1", 0), "vm2": ("vm1", 1), "vm3": ("vm1", 0)}
+    # A blank machine of the same name, and one that was told to follow a host that is none any more.
+    facts["vm1"] = {"data": False, "primary": "", "epoch": 0, "first": "vm1"}
+    facts["vm3"]["first"] = "gone"
+    assert {name: first for name, (first, _turn) in turns(caches(facts)).items()} == {"vm1": "vm2", "vm2": "vm1", "vm3": "vm2"}
+
+
 def test_several_redis_need_one_password() -> None:
     (problem,) = caches({}, {}).problems
     assert problem.subject == "redis_replication_password"
