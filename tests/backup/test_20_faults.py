@@ -85,30 +85,6 @@ def test_a_repository_that_is_away_keeps_nobody_waiting(play: Player, lab: Lab, 
     assert audit.acknowledged > 100
     assert audit.gap < 3, f"somebody waited {audit.gap:.1f} s for a commit"
     wait_for("the archive to catch up", lambda: archived(host, names[-1]), seconds=120)
-
-
-def test_a_repository_that_is_full_keeps_nobody_waiting(play: Player, lab: Lab, host: Host, store: Store) -> None:
-    """Commits go on, WAL waits, the messages say where to look; when there is room WAL catches up and the next run works."""
-    impatient = "sed 's/^PATIENCE_S = .*/PATIENCE_S = 5/' set.py > impatient.py; python3 -B impatient.py main 2>&1; rm impatient.py"
-    store.fill()
-    try:
-        with writers(lab, ["vm1"]) as audit:
-            name = segment(host)
-            said = host.run(f"cd /opt/berth/backup/config; {impatient}", timeout=180)
-            assert "no set of main was made: repository offsite: it answers with an error of its own" in said, said
-            tried = "docker exec postgresql-postgresql-1 sh -c 'ls /var/lib/postgresql/pgbackrest/archive/berth/out/*.error'"
-            wait_for("the archive to give up for now", lambda: host.succeeds(f"{tried} >/dev/null 2>&1"), seconds=90)
-            with changed_configuration(host, "s/^\\[global\\]$/&\\narchive-timeout=5/"):
-                said = host.run(f"{PROGRAM} incremental 2>&1; echo ended with $?", timeout=120)
-            assert "repository offsite answers with an error of its own: look at its log, and whether its disk is full" in said, said
-            assert "ended with 75" in said
-            assert not archived(host, name)
-    finally:
-        store.make_room()
-    assert not audit.lost
-    assert audit.acknowledged > 100
-    assert audit.gap < 3, f"somebody waited {audit.gap:.1f} s for a commit"
-    wait_for("the archive to catch up", lambda: archived(host, name), seconds=120)
     with the.hurry(host):
         play("playbooks/backup.yml", variables={"target": "main"}).expect_success()
 

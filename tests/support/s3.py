@@ -146,7 +146,6 @@ class Store:
     locked = "berth-locked"
     owner = ("AKIAIOSFODNN7OWNERXX", "the-owner-of-the-buckets-keeps-this")
     unit = "berth-test-s3"
-    room = "1g"
 
     def __init__(self, host: Host, access_key: str, secret_key: str) -> None:
         """Nothing is started yet."""
@@ -157,10 +156,7 @@ class Store:
 
     def create(self) -> None:
         """Start it, with no data."""
-        self.host.run(
-            f"systemctl stop {self.unit} 2>/dev/null; umount {HOME}/data 2>/dev/null; rm -rf {HOME} && mkdir -p {HOME}/data {HOME}/config"
-        )
-        self.host.run(f"mount -t tmpfs -o size={self.room} tmpfs {HOME}/data")
+        self.host.run(f"systemctl stop {self.unit} 2>/dev/null; rm -rf {HOME} && mkdir -p {HOME}/data {HOME}/config")
         with binary().open("rb") as file:
             command = f"sudo -n bash -c 'cat > {HOME}/weed && chmod 755 {HOME}/weed'"
             subprocess.run([*self.host.ssh, command], stdin=file, check=True, timeout=120)
@@ -207,15 +203,6 @@ class Store:
     def shell(self, command: str, *, check: bool = True) -> str:
         """Run a command of the server's own shell, which needs no key."""
         return self.host.run(f"{HOME}/weed shell -master 127.0.0.1:9333 2>&1", stdin=f"{command}\nexit\n", check=check)
-
-    def fill(self) -> None:
-        """Leave no room on its disk."""
-        # Somebody may write in between, and it cannot be smaller than what is in it.
-        self.host.run(f"for _ in $(seq 20); do mount -o remount,size=$(du -sk {HOME}/data | cut -f1)k {HOME}/data && exit; done; exit 1")
-
-    def make_room(self) -> None:
-        """Give it room again."""
-        self.host.run(f"mount -o remount,size={self.room} {HOME}/data")
 
     def damage(self, path: str) -> None:
         """Turn one bit over in the middle of an object of the bucket, as a bad disk does."""
