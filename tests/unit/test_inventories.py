@@ -57,6 +57,7 @@ class Example:
                     own[key] = Templar(loader=loader, variables=own).template(own[key])
             own["traefik_certificates"] = {key: {"certificate": "PEM", "key": "PEM"} for key in own["traefik_certificates"]}
             own["platform_authority"] = {"certificate": CERTIFICATE, "key": KEY}
+            own["redis_replication_password"] = "replication-abcdefghijklmnop"
             self.hostvars[str(host)] = own
         self.instances = {name: entry for own in self.hostvars.values() for name, entry in own["odoo_instances"].items()}
         self.secrets = {name: {key: f"{name}-{key}-abcdefghijklmnop" for key in _validate.INSTANCE_SECRETS} for name in self.instances}
