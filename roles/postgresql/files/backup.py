@@ -34,6 +34,9 @@ LONG = ("backup", "verify")
 CPU_SHARES = 128
 RUN = "/proc/1/root/run/postgresql"
 SPOOL = "/var/lib/postgresql/pgbackrest"
+LOCKED = "unable to acquire lock"
+# The archiver lets go of its lock after each try, and begins the next one within a second.
+LOCK_WAIT_S = 60
 # Nobody waits for minutes when nobody answers: pgBackRest repeats each of its many questions.
 QUICK = "--io-timeout=5"
 TYPES = {"full": "full", "incremental": "incr"}
@@ -48,7 +51,7 @@ MEANINGS = (
         r"RequestTimeTooSkewed|certificate is not yet valid|certificate has expired",
         "the clock of this host and that of repository {repository} differ, or a certificate is out of date: type timedatectl on both",
     ),
-    (r"unable to acquire lock", "another backup of this cluster runs already; nothing was done"),
+    (LOCKED, "another backup of this cluster runs already; nothing was done"),
     (r"InvalidAccessKeyId|not exist in our records", "the repository does not know backup_secrets.{repository}.access_key"),
     (r"SignatureDoesNotMatch", "the repository refuses backup_secrets.{repository}.secret_key"),
     (r"AccessDenied|\(Forbidden\)", "the key backup_secrets.{repository}.access_key may not do this in the bucket of backup_repositories"),
@@ -137,10 +140,10 @@ def metrics(results: Sequence[Mapping[str, Any]]) -> str:
 class Failed(Exception):
     """pgBackRest failed; the message says why."""
 
-    def __init__(self, message: str, *, away: bool = False) -> None:
-        """With *away* it is to be tried again."""
+    def __init__(self, message: str, *, away: bool = False, locked: bool = False) -> None:
+        """With *away* it is to be tried again later, with *locked* at once."""
         super().__init__(message)
-        self.away = away
+        self.away, self.locked = away, locked
 
 
 class Runner:
@@ -192,7 +195,9 @@ class Runner:
         """An exception that says what an output means."""
         sentence = meaning(output, repository)
         return Failed(
-            f"pgBackRest {what}: {sentence + ' (' if sentence else ''}{last_words(output)}{')' if sentence else ''}", away=is_away(output)
+            f"pgBackRest {what}: {sentence + ' (' if sentence else ''}{last_words(output)}{')' if sentence else ''}",
+            away=is_away(output),
+            locked=LOCKED in output,
         )
 
     def information(self, *options: str, number: int = 0) -> list[dict[str, Any]]:
@@ -215,9 +220,22 @@ class Runner:
         """Make the stanza where it is missing, and have one WAL segment archived. Raises Failed."""
         missing = unprepared(self.information(QUICK), len(self.repositories))
         if missing:
-            self.pgbackrest("stanza-create", QUICK)
+            self.create()
         self.pgbackrest("check", QUICK)
         return f"created in {', '.join(self.repositories[number - 1] for number in missing)}" if missing else "nothing to do"
+
+    def create(self) -> None:
+        """Make the stanza. WAL that waits for it keeps the archiver busy, which has the same lock. Raises Failed."""
+        until = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                self.pgbackrest("stanza-create", QUICK)
+            except Failed as failure:
+                if not failure.locked or time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def backup(self, kind: str) -> int:
         """Back up into every repository, write the results and return the exit status."""
