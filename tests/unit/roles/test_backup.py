@@ -116,6 +116,18 @@ def test_what_keeps_the_archive_is_in_the_message_of_a_backup_that_waited_for_it
     assert caught.value.away
 
 
+def test_a_stanza_is_made_when_the_archiver_lets_go_of_its_lock(monkeypatch):
+    runner = backup.Runner("berth", ["offsite"])
+    answers = [(50, LOCKED), (50, LOCKED), (0, "")]
+    monkeypatch.setattr(runner, "inside", lambda *_argv: answers.pop(0))
+    runner.create()
+    assert answers == []
+    answers += [(50, LOCKED)] * 3
+    monkeypatch.setattr(backup, "LOCK_WAIT_S", 0)
+    with pytest.raises(backup.Failed, match="unable to acquire lock"):
+        runner.create()
+
+
 @pytest.fixture
 def runner(tmp_path, monkeypatch):
     monkeypatch.setattr(backup, "RESULT", tmp_path / "backup/postgresql.json")
