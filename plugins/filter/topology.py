@@ -15,6 +15,7 @@ description:
   - Odoo is published where an edge is on another host, and Redis where an application host is, or another Redis.
   - C(postgresql_watchdog) of a host is its variable, else V(automatic) where it does nothing but its part in a cluster.
   - PostgreSQL is published where other hosts need it, or where C(odoo_instances.*.analyst.networks) lets somebody in.
+  - Of each instance the first host of C(app) whose C(odoo_instances) has it makes the sets and restores them, its host in C(backup_hosts).
   - The address of a host is its variable C(host_address), else C(ansible_host), else its name.
 positional: hostvars
 options:
@@ -39,8 +40,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    By host, variables of the roles C(images), C(etcd), C(postgresql), C(haproxy), C(redis), C(odoo), C(firewall) and C(drill), and C(traefik_apps)
-    for the filter P(berth.odoo.wire#filter).
+    By host, variables of the roles C(images), C(etcd), C(postgresql), C(haproxy), C(redis), C(odoo), C(backup), C(restore), C(firewall) and C(drill),
+    C(traefik_apps) for the filter P(berth.odoo.wire#filter), and C(backup_hosts), by instance the host of its sets.
   type: dict
 """
 
@@ -86,9 +87,15 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
         found[host]["postgresql_watchdog"] = hostvars[host].get("postgresql_watchdog") or found[host]["postgresql_watchdog"]
     for host in tiers["app"]:
         found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
-    for host in tiers["app"][:1]:
+    run = {host: dict(instances[host] or {}) for host in tiers["app"]}
+    every = {name: one for host in reversed(tiers["app"]) for name, one in run[host].items()}
+    backup_hosts = {name: next(host for host in tiers["app"] if name in run[host]) for name in every}
+    for host in found:
+        own = [name for name in run.get(host, {}) if backup_hosts[name] == host]
+        # A clone may be of an instance that another host runs.
+        found[host] |= {"backup_hosts": backup_hosts, "backup_instances": own, "restore_instances": every}
         # Where backups are restored to prove them.
-        if hostvars[host].get("backup_repositories") and "postgresql" not in found[host]["images_names"]:
+        if own and hostvars[host].get("backup_repositories") and "postgresql" not in found[host]["images_names"]:
             found[host]["images_names"].append("postgresql")
     return found
 

@@ -7,7 +7,7 @@
     restore.py plan --instance NAME [TARGET] [--raw]      what a restore would do; changes nothing
     restore.py up --instance NAME [TARGET] [--raw]        make a copy: database, files, neutralised Odoo on an internal network
     restore.py remove --name NAME                         remove a copy
-    restore.py drill --instance NAME [TARGET] | --all     make a copy without any network, prove it, keep the evidence, remove it;
+    restore.py drill --instance NAME [TARGET] | --all     (of this host) make a copy without any network, prove it, keep the evidence, remove it;
                                                           --more: before it, one of an older set or of a moment, by chance
     restore.py load --name NAME --database NEW …          load a copy's database into an empty one of the cluster
     restore.py files --name NAME --data-dir … [--aside …] bring a copy's files beside an instance's, then in their place
@@ -76,7 +76,7 @@ def drill_one(site: Site, options: argparse.Namespace, name: str, target: Target
 def drill(site: Site, options: argparse.Namespace) -> int:
     """Prove one instance or all of them, with --more also what somebody may want who found a mistake late. Returns the exit code."""
     records = []
-    for name in site.config["instances"] if options.all else [options.instance]:
+    for name in site.config["drilled"] if options.all else [options.instance]:
         if options.more:
             # Before the newest one, whose record is then the latest, and which says it when nothing can be asked.
             with contextlib.suppress(Failed, Refused):

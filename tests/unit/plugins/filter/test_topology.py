@@ -41,3 +41,27 @@ def test_who_has_a_watchdog_is_the_inventory_s_choice() -> None:
     hosts["db2"]["postgresql_watchdog"] = "required"
     found = topology(groups, hosts)
     assert [found[name]["postgresql_watchdog"] for name in groups["database"]] == ["automatic", "required", "automatic"]
+
+
+def test_of_each_instance_the_first_host_that_runs_it_makes_sets_and_restores() -> None:
+    shared, own, staging = {"database": "acme"}, {"database": "initech"}, {"database": "staging"}
+    groups = {"app": ["app1", "app2", "app3"], "database": ["db1"], "cache": ["db1"], "edge": ["db1"]}
+    runs = {
+        "db1": {"acme": shared, "initech": own, "staging": staging},
+        "app1": {"acme": shared},
+        "app2": {"acme": shared, "staging": staging},
+        "app3": {"initech": own},
+    }
+    hosts = {
+        name: {"ansible_host": f"10.0.0.{number}", "odoo_instances": runs[name], "backup_repositories": [{"name": "offsite"}]}
+        for number, name in enumerate(runs, 1)
+    }
+    found = topology(groups, hosts)
+    assert {name: found[name]["backup_instances"] for name in runs} == {"db1": [], "app1": ["acme"], "app2": ["staging"], "app3": ["initech"]}
+    for name in runs:
+        assert found[name]["backup_hosts"] == {"acme": "app1", "initech": "app3", "staging": "app2"}
+        assert found[name]["restore_instances"] == runs["db1"]
+    del hosts["app2"]["backup_repositories"]
+    assert [name for name in groups["app"] if "postgresql" in topology(groups, hosts)[name]["images_names"]] == ["app1", "app3"]
+    hosts["app1"]["odoo_instances"] = {}
+    assert topology(groups, hosts)["app2"]["backup_instances"] == ["acme", "staging"]
