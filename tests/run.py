@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the stages of the test suite one after the other and say at the end what passed.
 
-    python tests/run.py                     everything, as `make test` and .ci/run do
-    python tests/run.py lint unit           these stages, as `make check` does
+    python tests/run.py                     every step, without the tests marked nightly, as `make test` and .ci/run do
+    python tests/run.py --nightly           every step with every test, as `make test-nightly` does
+    python tests/run.py lint unit           these stages, as `make check` does; every test of theirs
     python tests/run.py molecule:default    one step of a stage
     python tests/run.py --list              what there is
 
@@ -31,15 +32,20 @@ BIN = Path(sys.prefix, "bin")
 LOGS = ROOT / ".cache/test"
 TAIL = 40  # last lines of a failed step's log that the summary repeats
 
-# What everything else stands on, because it builds the images that all use. Beside it run the stages without an engine or a lab.
+# What everything else stands on, because it builds the images that all use.
 FIRST = "default"
+
+# Beside it, these stages: without an engine or a lab.
 WITHOUT_LAB = ("lint", "unit", "sanity", "build")
 
-# It measures something that must not be disturbed.
+# Then these labs, two at a time, because a scenario waits for most of its time. The longest first, so that both ends come at the same time.
+IN_PAIRS = ("lifecycle", "ha", "backup", "database", "roles", "apps", "compose_project", "hybrid")
+
+# At the end, by itself: it measures something that must not be disturbed.
 ALONE = ("tenants",)
 
-# Then these, two at a time, because a scenario waits for most of its time. The longest first, so that both ends come at the same time.
-IN_PAIRS = ("ha", "backup", "database", "roles", "apps", "compose_project")
+# Of which every test is a nightly one.
+AT_NIGHT = ("hybrid",)
 
 # Stages that run only when named: an emulated processor takes minutes for what others take seconds for.
 ON_REQUEST = ("vm",)
@@ -140,7 +146,7 @@ def lab() -> list[Step]:
 
 def molecule() -> list[Step]:
     """Playbooks and roles on lab VMs."""
-    return [scenario(name) for name in (FIRST, *ALONE, *IN_PAIRS)]
+    return [scenario(name) for name in (FIRST, *IN_PAIRS, *ALONE) if name != "lifecycle"]
 
 
 def vm() -> list[Step]:
@@ -156,15 +162,15 @@ def scenario(name: str) -> Step:
 STAGES = {function.__name__: function for function in (lint, unit, sanity, build, lab, molecule, vm)}
 
 
-def choose(wanted: list[str]) -> list[tuple[str, Step]]:
-    """Steps for arguments such as ``lint`` or ``molecule:default``; without arguments all of them, except those of ON_REQUEST.
+def choose(wanted: list[str], *, nightly: bool = False) -> list[tuple[str, Step]]:
+    """Steps for arguments such as ``lint`` or ``molecule:default``; without arguments all, except those of ON_REQUEST and, by day, of AT_NIGHT.
 
     Raises:
         SystemExit: an argument names nothing.
     """
     steps = [(stage, step) for stage, function in STAGES.items() for step in function()]
     if not wanted:
-        return [(stage, step) for stage, step in steps if stage not in ON_REQUEST]
+        return [(stage, step) for stage, step in steps if stage not in ON_REQUEST and (nightly or step.lab not in AT_NIGHT)]
     chosen = [(stage, step) for stage, step in steps if {stage, f"{stage}:{step.name}"} & set(wanted)]
     unknown = [name for name in wanted if not any(name in (stage, f"{stage}:{step.name}") for stage, step in steps)]
     if unknown:
@@ -175,9 +181,14 @@ def choose(wanted: list[str]) -> list[tuple[str, Step]]:
 
 
 class Runner:
-    """Runs steps, knows which processes are alive, and stops them all when told to."""
+    """Runs steps, knows which processes are alive, and stops them all when told to.
 
-    def __init__(self) -> None:
+    Args:
+        nightly: whether pytest runs the tests that are marked so.
+    """
+
+    def __init__(self, *, nightly: bool) -> None:
+        self._pytest_options = os.environ.get("PYTEST_ADDOPTS", "") + ("" if nightly else " -m 'not nightly'")
         self._alive: set[subprocess.Popen[str]] = set()
         self._printing = threading.Lock()
 
@@ -229,6 +240,7 @@ class Runner:
             "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(ROOT / ".cache/collections"),
             "PYTHONUNBUFFERED": "1",
+            "PYTEST_ADDOPTS": self._pytest_options,
         }
         if step.lab:
             # Its default is below HOME and named after the checkout's last directory: another checkout of that name would be believed.
@@ -319,18 +331,17 @@ def raise_exit(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def run_all(chosen: list[tuple[str, Step]]) -> list[Result]:
-    """Run steps two at a time where they bear it: first the longest one and those that need no lab, scenarios in pairs at the end."""
-    runner = Runner()
+def run_all(chosen: list[tuple[str, Step]], *, nightly: bool) -> list[Result]:
+    """Run steps two at a time where they bear it, and then the others one by one."""
+    runner = Runner(nightly=nightly)
     results: list[Result] = []
-    begin = [entry for entry in chosen if entry[1].lab == FIRST] + [entry for entry in chosen if entry[0] in WITHOUT_LAB]
-    paired = [entry for entry in chosen if entry[1].lab in IN_PAIRS]
+    pairs = [entry for entry in chosen if entry[1].lab == FIRST] + [entry for entry in chosen if entry[0] in WITHOUT_LAB]
+    pairs += sorted((entry for entry in chosen if entry[1].lab in IN_PAIRS), key=lambda entry: IN_PAIRS.index(entry[1].lab))
     try:
-        results += side_by_side(runner, begin)
+        results += side_by_side(runner, pairs)
         for stage, step in chosen:
-            if (stage, step) not in (*begin, *paired):
+            if (stage, step) not in pairs:
                 results.append(runner.run(stage, step, beside_others=False))
-        results += side_by_side(runner, paired)
     finally:
         runner.stop()
     return results
@@ -353,14 +364,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", help="stage, or stage:step")
     parser.add_argument("--list", action="store_true", help="print the steps and exit")
+    parser.add_argument("--nightly", action="store_true", help="also the tests marked nightly, which steps that are named run anyway")
     arguments = parser.parse_args()
-    chosen = choose(arguments.steps)
+    chosen = choose(arguments.steps, nightly=arguments.nightly)
     if arguments.list:
         print("\n".join(f"{stage}:{step.name}\t{' '.join(step.argv)[:100]}" for stage, step in chosen))
         return 0
     signal.signal(signal.SIGTERM, raise_exit)
     LOGS.mkdir(parents=True, exist_ok=True)
-    results = run_all(chosen)
+    results = run_all(chosen, nightly=arguments.nightly or bool(arguments.steps))
     print(summary(results), flush=True)
     return 1 if any(result.problem for result in results) else 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import pytest
 from botocore.exceptions import ClientError
 
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, wait_for
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
     from ansible_collections.berth.odoo.tests.support.playbook import Player
     from ansible_collections.berth.odoo.tests.support.s3 import Store
+
+pytestmark = pytest.mark.nightly
 
 UNDO = REPOSITORY / "docs/examples/undo_s3.py"
 PROGRAM = "/opt/berth/backup/config/set.py"

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ansible_collections.berth.odoo.tests.support import history as the
 from ansible_collections.berth.odoo.tests.support.tenants import psql
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+pytestmark = pytest.mark.nightly
 
 # All that berth.odoo ever put there, but for the images, which are loaded from the same archives.
 LOSE = """

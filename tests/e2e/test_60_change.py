@@ -9,6 +9,8 @@ import copy
 import shlex
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.odoo import Watch
 
@@ -67,6 +69,7 @@ def converge_workers(host: Host, play: Player, visitor: Odoo, wanted: int) -> No
     wait_for(f"{wanted} workers", lambda: workers(host, before.id) == wanted, seconds=30)
 
 
+@pytest.mark.nightly
 def test_another_number_of_workers_loses_no_request_and_outlives_a_restart(host: Host, play: Player, visitor: Odoo) -> None:
     converge_workers(host, play, visitor, 3)
     web = host.container("odoo-main/web").id

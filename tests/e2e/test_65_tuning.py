@@ -120,6 +120,7 @@ def test_what_somebody_undid_is_predicted_and_repaired_and_the_rest_stays(host: 
     test_tables_have_what_the_collection_wants(host)
 
 
+@pytest.mark.nightly
 def test_a_table_in_use_is_named_with_who_uses_it_and_done_by_the_next_run(host: Host, play: Player, visitor: Odoo) -> None:
     sql(host, f"ALTER TABLE stock_move RESET (fillfactor); ALTER TABLE stock_quant RESET (fillfactor); DROP INDEX {INDEX}")
     with (
@@ -140,6 +141,7 @@ def test_a_table_in_use_is_named_with_who_uses_it_and_done_by_the_next_run(host:
     test_tables_have_what_the_collection_wants(host)
 
 
+@pytest.mark.nightly
 def test_a_module_that_comes_later_is_covered_by_the_same_run(host: Host, play: Player, admin: Odoo) -> None:
     early = converge(play, odoo_table_parameters=OWN)
     assert early.changed == []
@@ -157,6 +159,7 @@ def test_a_module_that_comes_later_is_covered_by_the_same_run(host: Host, play: 
     assert converge(play, odoo_table_parameters=OWN, odoo_instances=instances).changed == []
 
 
+@pytest.mark.nightly
 def test_a_module_is_uninstalled_only_when_that_takes_no_other_along(play: Player, admin: Odoo) -> None:
     """The way back, and the other half of odoo_module."""
     uninstall = "tests/e2e/uninstall.yml"

@@ -11,10 +11,14 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+pytestmark = pytest.mark.nightly
 
 KILLED_AT = ["Converge PostgreSQL", "Start the instance", "Converge Traefik"]
 # A transaction of the maintenance container that takes long: its questions are answered at once.

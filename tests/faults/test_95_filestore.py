@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
+pytestmark = pytest.mark.nightly
+
 OLD = b"written before S3\n" * 100
 NEW = b"written into S3\n" * 100
 WORDS = "storage of attachments does not answer"

@@ -108,7 +108,20 @@ def test_one_stage_or_step_can_be_chosen(
         main(monkeypatch, capsys, "three")
 
 
-def test_long_scenarios_run_in_pairs_after_the_others(
+@pytest.mark.parametrize(("arguments", "left_out"), [((), True), (("--nightly",), False), (("one",), False), (("one:a",), False)])
+def test_what_is_named_runs_with_its_nightly_tests(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    steps: dict[str, list[run.Step]],
+    arguments: tuple[str, ...],
+    left_out: bool,
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--color=no")
+    steps["one"] = [python("a", "import os; print(os.environ['PYTEST_ADDOPTS'])")]
+    assert ("--color=no -m 'not nightly'\n" in main(monkeypatch, capsys, *arguments)[1]) == left_out
+
+
+def test_labs_run_in_pairs_before_what_has_to_be_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: dict[str, list[run.Step]], tmp_path: Path
 ) -> None:
     package = tmp_path / "molecule/shared/berth_lab"
@@ -128,12 +141,16 @@ def test_long_scenarios_run_in_pairs_after_the_others(
     code, out = main(monkeypatch, capsys)
     assert (code, out.splitlines()[-1]) == (1, "3 passed, 1 failed")
     lines = out.splitlines()
-    assert lines.index("alone") < min(lines.index("waits: met it"), lines.index("later: later"))
+    assert lines.index("alone") > max(lines.index("waits: met it"), lines.index("later: later"))
     assert "FAILED one:meets: exit code 4; log: logs/one-meets.log" in out
 
 
 def test_every_molecule_scenario_is_run() -> None:
     there = {file.parent.name for file in (run.ROOT / "molecule").glob("*/molecule.yml")}
-    assert there == {run.FIRST, *run.ALONE, *run.IN_PAIRS, *run.ON_REQUEST}, "add the new scenario to IN_PAIRS in tests/run.py"
-    assert {step.name for stage, step in run.choose([])}.isdisjoint(run.ON_REQUEST)
+    assert there == {run.FIRST, *run.ALONE, *run.IN_PAIRS, *run.ON_REQUEST} - {"lifecycle"}, (
+        "add the new scenario to IN_PAIRS in tests/run.py"
+    )
+    by_day = {step.name for stage, step in run.choose([])}
+    assert by_day.isdisjoint({*run.ON_REQUEST, *run.AT_NIGHT})
+    assert {step.name for stage, step in run.choose([], nightly=True)} == by_day | {*run.AT_NIGHT}
     assert {stage for stage, _ in run.choose([*run.ON_REQUEST])} == set(run.ON_REQUEST)

@@ -57,7 +57,12 @@ def test_of_each_instance_the_first_host_that_runs_it_makes_sets_and_restores() 
         for number, name in enumerate(runs, 1)
     }
     found = topology(groups, hosts)
-    assert {name: found[name]["backup_instances"] for name in runs} == {"db1": [], "app1": ["acme"], "app2": ["staging"], "app3": ["initech"]}
+    assert {name: found[name]["backup_instances"] for name in runs} == {
+        "db1": [],
+        "app1": ["acme"],
+        "app2": ["staging"],
+        "app3": ["initech"],
+    }
     for name in runs:
         assert found[name]["backup_hosts"] == {"acme": "app1", "initech": "app3", "staging": "app2"}
         assert found[name]["restore_instances"] == runs["db1"]
