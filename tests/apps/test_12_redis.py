@@ -134,6 +134,7 @@ def test_a_run_does_not_move_the_primary_back(play: Player, lab: Lab, leader: Ho
     assert primary(lab) == moved
 
 
+@pytest.mark.nightly
 def test_the_host_of_the_primary_is_frozen_and_comes_back(lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
     """It believes that it is the primary when it thaws, and so do the Sentinel and Odoo beside it."""
     if leader.name not in APPS:  # there are the edge and the database
@@ -167,6 +168,7 @@ def test_the_host_of_the_primary_is_frozen_and_comes_back(lab: Lab, leader: Host
     assert late == [], account(clerks)
 
 
+@pytest.mark.nightly
 def test_without_most_sentinels_work_goes_on_and_status_says_so(
     play: Player, lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]
 ) -> None:

@@ -181,6 +181,7 @@ def test_nobody_hands_over_to_an_edge_that_would_not_take_it(run: Player, lab: L
     assert holders(lab, address) == ["app1"]
 
 
+@pytest.mark.nightly
 def test_an_edge_is_patched_and_rebooted_without_a_failed_request(
     run: Player, waiting: Host, lab: Lab, address: str, clerks: Clerks, say: Callable[[str], None]
 ) -> None:
@@ -237,6 +238,7 @@ def judge(what: str, clerks: Clerks, killed: float, moved: float, say: Callable[
     assert late == [], account(late)
 
 
+@pytest.mark.nightly
 def test_the_address_leaves_a_machine_that_dies_and_the_machine_comes_back(
     run: Player, lab: Lab, address: str, clerks: Clerks, say: Callable[[str], None]
 ) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
+pytestmark = pytest.mark.nightly
+
 CLONE = "playbooks/clone.yml"
 SMTP, WEBHOOK, IMAP = 2525, 9000, 1143
 LISTENER = f"""

@@ -10,6 +10,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, cluster, leader, wait_until_fit
@@ -148,6 +149,7 @@ def test_a_member_is_removed_with_all_that_the_others_kept_for_it(lab: Lab, play
     assert voters(lab.hosts[first]) == dict.fromkeys(MEMBERS, True)
 
 
+@pytest.mark.nightly
 def test_a_machine_that_is_lost_is_replaced_by_a_blank_one_of_its_name(lab: Lab, play: Player) -> None:
     before, first = rows(lab), leader(lab)
     lost = min(name for name in ALL if name != first)

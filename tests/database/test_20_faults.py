@@ -11,6 +11,8 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ansible_collections.berth.odoo.plugins.module_utils import _authority
 from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, cluster, leader, wait_until_fit
 from ansible_collections.berth.odoo.tests.support.lab import CommandFailed, wait_for
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+pytestmark = pytest.mark.nightly
 
 ALL = list(MEMBERS)
 CONTAINER = "postgresql-postgresql-1"

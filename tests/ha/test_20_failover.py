@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ansible_collections.berth.odoo.tests.support import contract
 from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, POSTGRESQL, drill, evidence, leader, wait_until_fit
 
@@ -85,6 +87,7 @@ def test_listeners_hear_again_after_a_failover(admin: Odoo, play: Player) -> Non
     play.say(f"notification {notification:.2f} s, triggered action {action:.2f} s")
 
 
+@pytest.mark.nightly
 def test_the_primary_is_cut_off_with_a_writer_on_its_side(lab: Lab, play: Player) -> None:
     before = leader(lab)
     run, record = drill(play, "partition_primary", **QUICK)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ def test_raised_parameters_cost_one_switchover(lab: Lab, play: Player) -> None:
     assert started(lab) == after
 
 
+@pytest.mark.nightly
 def test_lowered_parameters_need_the_leader_in_its_place_and_a_word(lab: Lab, play: Player) -> None:
     wait_for("two standbys that confirm", lambda: fit(lab), seconds=60, interval=1)
     old, before = leader(lab), started(lab)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
+pytestmark = pytest.mark.nightly
+
 PLAYBOOK = "playbooks/minor_upgrade.yml"
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
+pytestmark = pytest.mark.nightly
+
 PLAYBOOK = "playbooks/maintenance.yml"
 BLOATED = """
 CREATE TABLE berth_bloat (id serial PRIMARY KEY, words text);

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
+pytestmark = pytest.mark.nightly
+
 PLAYBOOK = "playbooks/patch.yml"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ansible_collections.berth.odoo.tests.support.drill import MEMBERS, POSTGRESQL, cluster, leader, wait_until_fit
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
+
+pytestmark = pytest.mark.nightly
 
 ROUNDS = 400
 ON = {"odoo_replica_reads": True}

@@ -20,6 +20,8 @@ import pytest
 from ansible_collections.berth.odoo.tests.support.lab import Host, docker
 from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
 
+pytestmark = pytest.mark.nightly
+
 REQUIREMENTS = Path(__file__).parent / "acme/requirements.txt"
 LOADED = ["base", "rpc", "web", "berth_runtime"]
 
