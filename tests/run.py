@@ -156,7 +156,7 @@ def vm() -> list[Step]:
 
 def scenario(name: str) -> Step:
     """One Molecule scenario. Nothing is destroyed at its end: a VM that failed is searched for the cause before it goes."""
-    return Step(name, ("molecule", "test", "--scenario-name", name, "--destroy=never"), timeout=2400, lab=name)
+    return Step(name, ("molecule", "test", "--scenario-name", name, "--destroy=never"), timeout=3600, lab=name)
 
 
 STAGES = {function.__name__: function for function in (lint, unit, sanity, build, lab, molecule, vm)}

@@ -88,7 +88,9 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
     for host in tiers["app"]:
         found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
     run = {host: dict(instances[host] or {}) for host in tiers["app"]}
-    every = {name: one for host in reversed(tiers["app"]) for name, one in run[host].items()}
+    every: dict[str, Any] = {}
+    for host in tiers["app"]:
+        every = {**every, **{name: one for name, one in run[host].items() if name not in every}}
     backup_hosts = {name: next(host for host in tiers["app"] if name in run[host]) for name in every}
     for host in found:
         own = [name for name in run.get(host, {}) if backup_hosts[name] == host]

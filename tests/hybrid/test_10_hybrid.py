@@ -64,7 +64,7 @@ def test_each_host_makes_the_sets_of_its_own(play: Player, lab: Lab, host: Host)
     with the.hurry(host):
         play("playbooks/backup.yml").expect_success()
     for instance, name in HOSTS.items():
-        assert lab.hosts[name].run("ls /var/lib/berth/backup").split() == [instance]
+        assert lab.hosts[name].run("ls /var/lib/berth/backup/*/result.json").split() == [f"/var/lib/berth/backup/{instance}/result.json"]
         assert not json.loads(lab.hosts[name].run(f"cat /var/lib/berth/backup/{instance}/result.json"))["good"]["problems"]
 
 
