@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.s3 import Store
 
 PROGRAM = "python3 -B /opt/berth/postgresql/backup/backup.py --stanza=berth --repositories=offsite"
-NEAR = "/srv/berth-test-near"
 CONFIGURATION = "/opt/berth/postgresql/pgbackrest/pgbackrest.conf"
 
 
@@ -169,50 +168,3 @@ def test_killed_and_run_again(play: Player, host: Host) -> None:
     after = kept(host)
     [backup] = after["backup"]
     assert [one["min"] for one in after["archive"]] == [backup["archive"]["start"]], "WAL that no backup needs is still there"
-
-
-@pytest.fixture(scope="module")
-def both(play: Player, host: Host) -> Iterator[dict[str, Any]]:
-    """A second repository, in a directory on a disk of its own."""
-    host.run(f"mkdir -p {NEAR} && mount -t tmpfs -o size=768m,mode=0755 tmpfs {NEAR}")
-    (offsite,) = host.variables["backup_repositories"]
-    variables = {"backup_repositories": [offsite, {"name": "near", "type": "posix", "path": NEAR}]}
-    play("playbooks/site.yml", "--tags", "database,backup", variables=variables).expect_success()
-    yield variables
-    play("playbooks/site.yml", "--tags", "database,backup").expect_success()
-    host.run(f"umount {NEAR} && rmdir {NEAR}")
-
-
-@pytest.mark.nightly
-def test_a_second_repository_in_a_directory_gets_everything_too(play: Player, host: Host, both: dict[str, Any]) -> None:
-    with the.hurry(host):
-        play("playbooks/backup.yml", variables={**both, "backup_database": "full", "target": "main"}).expect_success()
-    assert set(result(host)["good"]["snapshots"]) == {"offsite", "near"}
-    play("playbooks/drill_restore.yml", variables={**both, "target": "main", "repository": "near"}).expect_success()
-    assert play("playbooks/site.yml", "--tags", "database,backup", variables=both).expect_success().changed == []
-
-
-@pytest.mark.nightly
-def test_a_full_repository_keeps_nobody_waiting_and_takes_nothing_from_the_other(
-    play: Player, lab: Lab, host: Host, both: dict[str, Any]
-) -> None:
-    """Commits go on, the message names the repository; when there is room again WAL catches up and the next run works."""
-    host.run(f"dd if=/dev/zero of={NEAR}/ballast bs=1M status=none", check=False)
-    try:
-        with writers(lab, ["vm1"]) as audit:
-            names = [segment(host) for _ in range(3)]
-            play("playbooks/backup.yml", variables=both).expect_refusal("the repository near is full")
-            play("playbooks/backup.yml", variables={**both, "backup_database": "none", "target": "main"}).expect_refusal(
-                "repository near: it is full"
-            )
-        assert not archived(host, names[0]), "a repository is full, and WAL counts as archived"
-        sent = [one["max"] for one in kept(host)["archive"] if one["database"]["repo-key"] == 1]
-        assert max(sent) >= names[-1], "the other one did not get it"
-    finally:
-        host.run(f"rm {NEAR}/ballast")
-    assert not audit.lost
-    assert audit.acknowledged > 100
-    assert audit.gap < 3, f"somebody waited {audit.gap:.1f} s for a commit"
-    wait_for("the archive to catch up", lambda: archived(host, names[-1]), seconds=120)
-    with the.hurry(host):
-        play("playbooks/backup.yml", variables={**both, "target": "main"}).expect_success()
