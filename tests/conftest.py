@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""
     config.addinivalue_line("markers", "first_run: needs a machine on which nothing was deployed yet")
+    config.addinivalue_line("markers", "nightly: takes minutes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
