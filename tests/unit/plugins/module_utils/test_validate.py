@@ -312,7 +312,7 @@ def test_an_instance_with_a_provider_has_its_secret() -> None:
     # That of a provider that is no more does no harm; a mistyped one is named.
     assert not list(_validate.check_instance_secrets("vm1", {"main": GOOD}, {"main": {**SECRETS, "oidc_client_secret": "x"}}, 20))
     problems = list(_validate.check_instance_secrets("vm1", {"main": SIGNED}, {"main": {**SECRETS, "oidc_secret": "x"}}, 20))
-    assert [item.expected for item in problems][0] == "oidc_client_secret?"
+    assert problems[0].expected == "oidc_client_secret?"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,11 @@ def test_an_instance_with_a_provider_has_its_secret() -> None:
         ),
         ({"issuer": "https://login.example.com", "client_id": "odoo", "clientid": "x"}, "clientid", "a key that nothing reads"),
         # Whoever writes the secret here is told, and it is not shown.
-        ({"issuer": "https://login.example.com", "client_id": "odoo", "client_secret": "canary"}, "client_secret", "a key that nothing reads"),
+        (
+            {"issuer": "https://login.example.com", "client_id": "odoo", "client_secret": "canary"},
+            "client_secret",
+            "a key that nothing reads",
+        ),
     ],
 )
 def test_a_wrong_provider_is_refused(oidc: dict[str, str], subject: str, found: str) -> None:

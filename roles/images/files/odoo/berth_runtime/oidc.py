@@ -54,7 +54,11 @@ EXPECTED: fits.Expected = {
         "(self)",
         ('params["nonce"]', 'params["code_challenge"]', 'provider["auth_link"]'),
     ),
-    "OAuthLogin.web_login": (oauth.OAuthLogin.web_login.original_endpoint, "(self, *args, **kw)", ("oauth_error", "response.qcontext['error']")),
+    "OAuthLogin.web_login": (
+        oauth.OAuthLogin.web_login.original_endpoint,
+        "(self, *args, **kw)",
+        ("oauth_error", "response.qcontext['error']"),
+    ),
     "OAuthController.signin": (
         oauth.OAuthController.signin.original_endpoint,
         "(self, *a, **kw)",
@@ -93,7 +97,7 @@ class Declared:
         self.issuer: str = settings["issuer"]
         self.client_id: str = settings["client_id"]
         # RFC 6749, 2.3.1: each is encoded by itself first.
-        self.login = tuple(urllib.parse.quote_plus(settings[key]) for key in ("client_id", "client_secret"))
+        self.login = (urllib.parse.quote_plus(settings["client_id"]), urllib.parse.quote_plus(settings["client_secret"]))
         self.trust: str | bool = settings["authority"] or True
 
     def is_meant(self, provider: Any) -> bool:
@@ -213,7 +217,9 @@ def post_load(file: str) -> None:
         SystemExit: auth_oidc is not as expected. Odoo logs any other error of an add-on and serves without it.
     """
     if problems := unexpected():
-        raise SystemExit(f"berth_runtime does not fit this auth_oidc: {'; '.join(problems)}. docs/access.md names the version that it is made for")
+        raise SystemExit(
+            f"berth_runtime does not fit this auth_oidc: {'; '.join(problems)}. docs/access.md names the version that it is made for"
+        )
     declared = Declared(file)
     guard_links(declared)
     guard_tokens(declared)

@@ -44,9 +44,8 @@ def claims_problem(claims: Mapping[str, Any], issuer: str, client_id: str, nonce
     audiences = [audience] if isinstance(audience, str) else audience
     if not isinstance(audiences, list) or client_id not in audiences:
         return f"its audience is {audience!r}, expected {client_id!r}"
-    if "azp" in claims or len(audiences) > 1:
-        if claims.get("azp") != client_id:
-            return f"it was made for {claims.get('azp')!r}, expected {client_id!r}"
+    if ("azp" in claims or len(audiences) > 1) and claims.get("azp") != client_id:
+        return f"it was made for {claims.get('azp')!r}, expected {client_id!r}"
     if not isinstance(claims.get("exp"), (int, float)):
         return "it does not say when it ends"
     if not isinstance(claims.get("sub"), str) or not claims["sub"]:
