@@ -99,7 +99,7 @@ def connection_arguments(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 MODULES_FROM = (
-    ". Build one that has it: images_odoo_addons for your own modules, images_odoo_requirements for packages such as odoo-addon-queue-job"
+    "build one that has it: images_odoo_addons for your own modules, images_odoo_requirements for packages such as odoo-addon-queue-job"
 )
 
 
@@ -114,7 +114,8 @@ def module_problems(wanted: Sequence[str], available: Mapping[str, Mapping[str, 
     for name in wanted:
         if name not in available:
             match = difflib.get_close_matches(name, available, 1, 0.6)
-            problems.append(f"{name}: no such module in the image" + (f"; did you mean {match[0]}?" if match else MODULES_FROM))
+            guess = f"did you mean {match[0]}? Otherwise " if match else ""
+            problems.append(f"{name}: no such module in the image; {guess}{MODULES_FROM}")
             continue
         if not available[name]["installable"]:
             problems.append(f"{name}: its manifest says that it is not installable")
