@@ -29,7 +29,6 @@ from jose.exceptions import JWTError
 from odoo.addons.auth_oauth.controllers import main as oauth
 from odoo.addons.auth_oidc.controllers import main as controllers
 from odoo.addons.auth_oidc.models import auth_oauth_provider, res_users
-from odoo.exceptions import AccessDenied
 from odoo.http import request
 
 from . import fits
@@ -109,8 +108,7 @@ def browser_secret() -> str:
     """Return the secret of the browser that sends this request."""
     secret = request.httprequest.cookies.get(COOKIE, "")
     if not SECRET.fullmatch(secret):
-        _logger.info("OpenID Connect: this browser did not begin to sign in, or more than %s s ago", LIFETIME)
-        raise AccessDenied()
+        raise JWTError(f"this browser did not begin to sign in, or more than {LIFETIME} s ago")
     return str(secret)
 
 
