@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known."""
     config.addinivalue_line("markers", "first_run: needs a machine on which nothing was deployed yet")
-    config.addinivalue_line("markers", "nightly: takes minutes")
+    config.addinivalue_line("markers", "nightly: takes minutes, and runs where its scenario is named")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order by file, whatever the order on the command line: e2e before faults, and those in the order of their numbers."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order by file, whatever the order on the command line: e2e before faults, and those in the order of their numbers. Leave out what takes too long."""
     items.sort(key=lambda item: str(item.path))
+    if os.environ.get("BERTH_NIGHTLY") == "no":
+        left_out = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
