@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import ANSWER, TableStep, leftovers, listed, shown
+from ansible_collections.berth.odoo.plugins.module_utils._odoo_oidc import provider_changes, provider_view
 from ansible_collections.berth.odoo.plugins.module_utils._validate import MODULE_NAME
 
 # 2026-11-21 10:00:00,123 7 ERROR demo odoo.modules.registry: Failed to load registry
@@ -105,7 +106,7 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     """Say in words what odoo_database has to do, tables aside; nothing when the database is as wanted.
 
     Args:
-        wanted: ``language``, ``country``, ``login``, ``parameters``, ``modules``.
+        wanted: ``language``, ``country``, ``login``, ``parameters``, ``modules``, ``provider``.
         state: As ``_odoo_inside.read_state`` returns it.
         password_right: Whether the stored hash is that of the wanted password, or the password is not managed.
     """
@@ -113,7 +114,7 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     install = [f"install {listed(missing)}"] if missing else []
     if not state["initialised"]:
         verb = "continue the interrupted initialisation of" if state["unfinished"] else "initialise"
-        return [f"{verb} database {state['database']}", *install]
+        return [f"{verb} database {state['database']}", *install, *provider_changes(wanted["provider"], state["oidc"])]
     changes = []
     if state["unfinished"]:
         changes.append("clean up an interrupted change of modules")
@@ -128,7 +129,7 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     )
     if state.get("files"):
         changes.append(f"copy {state['files']} attachments from files of this host into the database")
-    return [*changes, *install]
+    return [*changes, *install, *provider_changes(wanted["provider"], state["oidc"])]
 
 
 def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any], steps: Sequence[TableStep]) -> dict[str, Any]:
@@ -139,6 +140,7 @@ def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any], steps: Se
         "administrator's login": state["login"],
         "system parameters": {key: state["parameters"].get(key) for key in sorted(wanted["parameters"])},
         "modules": sorted(name for name in wanted["modules"] if state["modules"].get(name) == "installed"),
+        "OpenID provider": provider_view(state["oidc"]["provider"], wanted["provider"] or {"enabled": False}),
         "tables": _tables_view((step.table, step.before) for step in steps),
     }
 
@@ -151,6 +153,9 @@ def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_ri
         "administrator's login": wanted["login"],
         "system parameters": dict(sorted(wanted["parameters"].items())),
         "modules": sorted(set(wanted["modules"])),
+        "OpenID provider": provider_view(
+            wanted["provider"] or (state["oidc"]["provider"] and {"enabled": False}), wanted["provider"] or {"enabled": False}
+        ),
         "tables": _tables_view((step.table, step.after) for step in steps),
     }
     if state["initialised"] and not password_right:

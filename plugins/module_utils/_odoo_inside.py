@@ -53,6 +53,10 @@ FILESTORE_MODULE = "fs_attachment_s3"
 IMAGE_REMEDY = "build it into the image, docs/filestore.md says how"
 # Object that says which database a directory in S3 belongs to.
 OWNER = ".berth-owner"
+# External id of the OpenID provider that is ours, in a module that does not exist: no upgrade of modules takes it away.
+PROVIDER = ("berth", "oidc_provider")
+# How long an OpenID provider has to say what it is, in seconds.
+PROVIDER_WAITS_S = 10
 # Attachments in the data directory.
 LOCAL = "type = 'binary' AND store_fname IS NOT NULL AND store_fname NOT LIKE '%://%'"
 
@@ -95,7 +99,7 @@ def connection_arguments(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 MODULES_FROM = (
-    ". Build one that has it: images_odoo_addons for your own modules, images_odoo_requirements for packages such as odoo-addon-queue-job"
+    "build one that has it: images_odoo_addons for your own modules, images_odoo_requirements for packages such as odoo-addon-queue-job"
 )
 
 
@@ -110,7 +114,8 @@ def module_problems(wanted: Sequence[str], available: Mapping[str, Mapping[str, 
     for name in wanted:
         if name not in available:
             match = difflib.get_close_matches(name, available, 1, 0.6)
-            problems.append(f"{name}: no such module in the image" + (f"; did you mean {match[0]}?" if match else MODULES_FROM))
+            guess = f"did you mean {match[0]}? Otherwise " if match else ""
+            problems.append(f"{name}: no such module in the image; {guess}{MODULES_FROM}")
             continue
         if not available[name]["installable"]:
             problems.append(f"{name}: its manifest says that it is not installable")
@@ -369,6 +374,7 @@ def read_state(
         "password_hash": "",
         "files": 0,
         "files_elsewhere": 0,
+        "oidc": {"provider": {}, "odoo_com": False},
     }
     if has_odoo:
         for name, module_state, version in rows(
@@ -395,6 +401,7 @@ def read_state(
         ):
             state["country"] = country or ""
     state["initialised"] = state["modules"].get("base") == "installed" and state["unfinished"] != INITIALISING
+    state["oidc"] = read_provider(connection)
     state["tables"] = read_tables(connection, tables) if tables and state["initialised"] else {}
     if filestore and state["initialised"]:
         here, state["files_elsewhere"] = attachment_files(connection, filestore)
@@ -703,6 +710,63 @@ def move_attachments(connection: Any, registry: Any, filestore: str) -> None:
             env["ir.attachment"].browse(here[start : start + MOVED_AT_ONCE]).exists()._migrate()
 
 
+# --- sign-in by OpenID Connect --------------------------------------------------------------------------------------------
+
+
+def read_provider(connection: Any) -> dict[str, Any]:
+    """Return our OpenID provider as the database has it, and whether Odoo's own is on the login page."""
+    state: dict[str, Any] = {"provider": {}, "odoo_com": False}
+    ((there,),) = rows(connection, "SELECT to_regclass('auth_oauth_provider') IS NOT NULL")
+    if there:
+        question = "SELECT row_to_json(p) FROM auth_oauth_provider p JOIN ir_model_data d ON d.res_id = p.id"
+        question += " WHERE d.model = 'auth.oauth.provider' AND d.module = %s AND d.name = %s"
+        for (provider,) in rows(connection, question, *PROVIDER):
+            # The button's text is kept by language; what is not translated shows the English one.
+            state["provider"] = {**provider, "body": (provider["body"] or {}).get("en_US")}
+        for (odoo_com,) in rows(connection, question, "auth_oauth", "provider_openerp"):
+            state["odoo_com"] = bool(odoo_com["enabled"])
+    return state
+
+
+def ask_provider(issuer: str, authority: str) -> dict[str, Any]:
+    """Return what an OpenID provider says of itself as C(configuration), or C(silence), why it says nothing.
+
+    Args:
+        issuer: Its address.
+        authority: PEM text of the authorities that sign its certificate, empty for the public ones.
+    """
+    import ssl
+    import urllib.request
+
+    address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+    try:
+        context = ssl.create_default_context(cadata=authority or None)
+        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+        with opener.open(address, timeout=PROVIDER_WAITS_S) as answer:
+            configuration = json.load(answer)
+    except (OSError, ValueError) as error:
+        return {"silence": f"{address}: {getattr(error, 'reason', None) or error}"}
+    return {"configuration": configuration} if isinstance(configuration, dict) else {"silence": f"{address} is no JSON object"}
+
+
+def set_provider(env: Any, record: Mapping[str, Any]) -> None:
+    """Make our OpenID provider what it shall be, or take it from the login page when nothing is wanted. Users stay linked to it."""
+    module, name = PROVIDER
+    provider = env.ref(f"{module}.{name}", raise_if_not_found=False)
+    if not record:
+        if provider:
+            provider.enabled = False
+        return
+    if provider:
+        provider.with_context(lang="en_US").write(dict(record))
+    else:
+        provider = env["auth.oauth.provider"].with_context(lang="en_US").create(dict(record))
+        env["ir.model.data"].create({"module": module, "name": name, "model": provider._name, "res_id": provider.id, "noupdate": True})
+    odoo_com = env.ref("auth_oauth.provider_openerp", raise_if_not_found=False)
+    if odoo_com:
+        odoo_com.enabled = False
+
+
 # --- attachments in S3 --------------------------------------------------------------------------------------------------
 
 
@@ -886,7 +950,10 @@ def answer_state(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state of the database, reading only."""
     options = read_configuration()
     with contextlib.closing(connect(options, request["who"])) as connection:
-        return read_state(connection, request["parameters"], request["tables"], wanted_filestore(request, options))
+        state = read_state(connection, request["parameters"], request["tables"], wanted_filestore(request, options))
+    if request.get("oidc"):
+        state["oidc"].update(ask_provider(request["oidc"]["issuer"], request["oidc"]["authority_certificate"]))
+    return state
 
 
 def wanted_filestore(request: Mapping[str, Any], options: Mapping[str, str]) -> str:
@@ -943,6 +1010,9 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
         # The initialisation may have brought some.
         missing = [name for name in missing if state["modules"].get(name) != "installed"]
         change_modules(connection, registry_class, state, missing, [])
+        if request["provider"] or state["oidc"]["provider"]:
+            with environment(registry_class(state["database"])) as env:
+                set_provider(env, request["provider"])
         # Last, because tables come with modules.
         done, locked = set_tables(connection, request["tables"])
         after = read_state(connection, request["parameters"], request["tables"], filestore)

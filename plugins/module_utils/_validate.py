@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import _odoo_filestore, _wiring
+from . import _odoo_filestore, _odoo_oidc, _wiring
 
 
 class Problem(NamedTuple):
@@ -412,6 +412,15 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
             "authority_certificate": {"type": "str"},
         },
     },
+    "oidc": {
+        "type": "dict",
+        "options": {
+            "issuer": {"type": "str", "required": True},
+            "client_id": {"type": "str", "required": True},
+            "label": {"type": "str"},
+            "authority_certificate": {"type": "str"},
+        },
+    },
     "legacy_rpc": {"type": "bool"},
     "limits": {"type": "dict"},
     "api_paths": {"type": "list", "elements": "str"},
@@ -448,6 +457,9 @@ ANALYST_SECRET = "analyst_password"  # noqa: S105 - a name
 
 FILESTORE_SECRETS = ("s3_access_key", "s3_secret_key")
 """Those of an instance with C(filestore). Whoever runs the S3 server gives them."""
+
+PROVIDER_SECRET = "oidc_client_secret"  # noqa: S105 - a name
+"""That of an instance with C(oidc). Whoever runs the provider gives it."""
 
 ROTATION_SECRETS = ("db_user", "db_password_next", "db_password_old")
 """What C(rotate_secrets) adds."""
@@ -549,6 +561,7 @@ def _check_instance_values(
         )
     yield from _check_analyst(host, path, instance.get("analyst") or {})
     yield from _check_filestore(host, path, instance)
+    yield from _check_oidc(host, path, instance.get("oidc") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)
@@ -569,6 +582,11 @@ def _check_filestore(host: str, path: str, instance: Mapping[str, Any]) -> Itera
         yield Problem((host,), f"{path}.attachments", "database, with a filestore in S3", "one of them", f"remove {path}.attachments")
     for key, found, expected in _odoo_filestore.value_problems(filestore):
         yield Problem((host,), f"{path}.filestore.{key}", found, expected, f"{path}.filestore: {{{key}: …}}")
+
+
+def _check_oidc(host: str, path: str, oidc: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, found, expected in _odoo_oidc.value_problems(oidc):
+        yield Problem((host,), f"{path}.oidc.{key}", found, expected, f"{path}.oidc: {{{key}: …}}")
 
 
 def _check_analyst(host: str, path: str, analyst: Mapping[str, Any]) -> Iterator[Problem]:
@@ -594,8 +612,8 @@ def _check_login(host: str, path: str, instance: Any, secrets: Mapping[str, Any]
 
 def _check_secret_keys(host: str, path: str, given: Mapping[str, Any], required: Collection[str]) -> Iterator[Problem]:
     for key in given:
-        # That of an analyst or a filestore that is no more does no harm.
-        if key not in (*required, ANALYST_SECRET, *FILESTORE_SECRETS, *ROTATION_SECRETS):
+        # That of an analyst, a filestore or a provider that is no more does no harm.
+        if key not in (*required, ANALYST_SECRET, *FILESTORE_SECRETS, PROVIDER_SECRET, *ROTATION_SECRETS):
             match = nearest(str(key), required, 0.5)
             yield Problem(
                 (host,),
@@ -606,9 +624,12 @@ def _check_secret_keys(host: str, path: str, given: Mapping[str, Any], required:
             )
 
 
-def _check_filestore_secrets(host: str, path: str, given: Mapping[str, Any], required: bool) -> Iterator[Problem]:
-    """Check keys that others made: no rule about their length or strength, but a line of a file must hold them."""
-    for key in FILESTORE_SECRETS if required else ():
+def _check_given_secrets(host: str, path: str, given: Mapping[str, Any], required: Mapping[str, str]) -> Iterator[Problem]:
+    """Check keys that others made: no rule about their length or strength, but a line of a file must hold them.
+
+    :param required: key to who gives it, and why it is wanted.
+    """
+    for key, giver in required.items():
         value = given.get(key)
         remedy = f"ansible-vault edit the file with odoo_instance_secrets: {{{path.rpartition('.')[2]}: {{{key}: …}}}}"
         if value is None:
@@ -616,7 +637,7 @@ def _check_filestore_secrets(host: str, path: str, given: Mapping[str, Any], req
                 (host,),
                 f"{path}.{key}",
                 "nothing",
-                "the key that the S3 server's operator gave you, because the instance has filestore",
+                giver,
                 remedy,
             )
         elif not isinstance(value, str):
@@ -625,6 +646,16 @@ def _check_filestore_secrets(host: str, path: str, given: Mapping[str, Any], req
             yield Problem(
                 (host,), f"{path}.{key}", "white space at an end, a line break, or nothing (not shown)", "text on one line", remedy
             )
+
+
+def _foreign_secrets(instance: Any) -> dict[str, str]:
+    """Return the keys that others make for an instance, and who gives each."""
+    found: dict[str, str] = {}
+    if isinstance(instance, Mapping) and _odoo_filestore.is_shared(instance):
+        found.update(dict.fromkeys(FILESTORE_SECRETS, "the key that the S3 server's operator gave you, because the instance has filestore"))
+    if isinstance(instance, Mapping) and instance.get("oidc"):
+        found[PROVIDER_SECRET] = "the client secret that the OpenID provider made for client_id, because the instance has oidc"
+    return found
 
 
 def check_instance_secrets(
@@ -660,11 +691,11 @@ def check_instance_secrets(
             continue
         analyst = isinstance(instances[name], Mapping) and instances[name].get("analyst") is not None
         required = (*INSTANCE_SECRETS, *([ANALYST_SECRET] if analyst else []))
-        remote = isinstance(instances[name], Mapping) and _odoo_filestore.is_shared(instances[name])
-        yield from _check_secret_keys(host, path, given or {}, (*required, *(FILESTORE_SECRETS if remote else [])))
+        foreign = _foreign_secrets(instances[name])
+        yield from _check_secret_keys(host, path, given or {}, (*required, *foreign))
         required = (*required, *(["db_password_next"] if (given or {}).get("db_password_next") is not None else []))
         yield from _check_login(host, path, instances[name], given or {})
-        yield from _check_filestore_secrets(host, path, given or {}, remote)
+        yield from _check_given_secrets(host, path, given or {}, foreign)
         for key in required:
             value = (given or {}).get(key)
             if value is None:

@@ -75,6 +75,31 @@ options:
       - Attachments whose file is not on this host are left alone, with a warning.
     type: bool
     default: false
+  oidc:
+    description:
+      - OpenID provider at which people sign in. Its record in the database is kept as given here and as the provider says of itself. The button of
+        Odoo.com, which comes with the module, is taken away. The module C(auth_oidc) must be among O(modules).
+      - The provider is asked in each run. While it does not answer, what is known of it stays, with a warning.
+      - Without it, a provider that was given before is taken from the login page. Users stay linked to it.
+      - The client secret is not handed to this module, and one that somebody typed into the record is removed.
+    type: dict
+    suboptions:
+      issuer:
+        description: Address of the provider, C(https), exactly as it calls itself.
+        type: str
+        required: true
+      client_id:
+        description: What the provider calls this instance.
+        type: str
+        required: true
+      label:
+        description: Text of the button on the login page.
+        type: str
+        default: Single sign-on
+      authority_certificate:
+        description: PEM text of the authorities that sign the provider's certificate. Without it the public ones.
+        type: str
+        default: ""
   modules:
     description: Technical names of modules that shall be installed. Others are left alone; M(berth.odoo.odoo_module) uninstalls.
     type: list
@@ -125,7 +150,10 @@ EXAMPLES = r"""
     parameters:
       web.base.url: https://odoo.example.com
       web.base.url.freeze: "True"
-    modules: [stock, sale_management]
+    modules: [stock, sale_management, auth_oidc]
+    oidc:
+      issuer: https://login.example.com/realms/acme
+      client_id: odoo
     table_parameters:
       stock_move: {fillfactor: 80, statistics(product_id): 1000}
       x_barcode_log: {index(create_date): true}
@@ -178,9 +206,17 @@ from ..module_utils._odoo import (
     wanted_view,
 )
 from ..module_utils._odoo_inside import table_steps, unknown_entries
+from ..module_utils._odoo_oidc import provider_record, value_problems
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
 from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
+
+PROVIDER = {
+    "issuer": {"type": "str", "required": True},
+    "client_id": {"type": "str", "required": True},
+    "label": {"type": "str", "default": "Single sign-on"},
+    "authority_certificate": {"type": "str", "default": ""},
+}
 
 
 def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
@@ -200,6 +236,7 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
     problems += [
         f"{item.subject} is {item.found}, not {item.expected}: {item.remedy}" for item in check_tables("", params["table_parameters"])
     ]
+    problems += [f"oidc.{key} is {found}, not {expected}" for key, found, expected in value_problems(params["oidc"] or {})]
     if problems:
         raise OdooError("\n".join(problems))
     return {
@@ -210,6 +247,8 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
         "attachments_in_database": params["attachments_in_database"],
         "modules": list(dict.fromkeys(params["modules"])),
         "tables": merge_tables(params["table_parameters"]),
+        # The record follows from what the provider says.
+        "provider": {},
     }
 
 
@@ -220,6 +259,7 @@ def read_state(project: OdooProject, wanted: dict[str, Any], module: AnsibleModu
         "parameters": list(wanted["parameters"]),
         "tables": wanted["tables"],
         "attachments_in_database": wanted["attachments_in_database"],
+        "oidc": module.params["oidc"],
         "wait": module.params["lock_timeout"],
     }
     try:
@@ -319,6 +359,13 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
             raise OdooError(f"project {project.name} is not on this host: run compose_project for it first")
         changes = ["initialise the database"]
         return {"changed": True, "database": "", "version": "", "changes": changes, "installed": [], "locked": []}
+    if module.params["oidc"]:
+        try:
+            wanted["provider"], remark = provider_record(module.params["oidc"], state["oidc"])
+        except ValueError as error:
+            raise OdooError(str(error)) from error
+        if remark:
+            module.warn(remark)
     right = password_is_right(project, state, module)
     changes, steps = database_changes(wanted, state, right), table_steps(wanted["tables"], state["tables"])
     result: dict[str, Any] = {}
@@ -364,6 +411,7 @@ def main() -> None:
             "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
             "parameters": {"type": "dict", "default": {}},
             "attachments_in_database": {"type": "bool", "default": False},
+            "oidc": {"type": "dict", "options": PROVIDER},
             "modules": {"type": "list", "elements": "str", "default": []},
             "server_wide_modules": {"type": "list", "elements": "str", "default": []},
             "table_parameters": {"type": "dict", "default": {}},

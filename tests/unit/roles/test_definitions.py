@@ -8,6 +8,7 @@ A golden file shows in a review what a change of a role means on a host. Write t
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -153,6 +154,12 @@ INPUTS = {
         "odoo_filestore": {"endpoint": "https://s3.example.com", "bucket": "odoo-files", "authority_certificate": AUTHORITY["certificate"]},
         "odoo_filestore_access_key": "AK",
         "odoo_filestore_secret_key": AWKWARD,
+        "odoo_oidc": {
+            "issuer": "https://login.example.com/realms/acme",
+            "client_id": "odoo",
+            "authority_certificate": AUTHORITY["certificate"],
+        },
+        "odoo_oidc_client_secret": AWKWARD,
     },
     "traefik": {
         "traefik_image": "sha256:1d",
@@ -312,6 +319,23 @@ def test_the_keys_of_s3_are_in_a_file_that_every_container_reads(rendered):
     assert files["secrets/s3.ini"]["mode"] == "0400"
     for tier in ("web", "websocket", "cron", "maintenance"):
         assert "berth_runtime" in files[f"config/{tier}/odoo.conf"]["content"]
+
+
+def test_the_secret_of_the_openid_provider_is_in_a_file_that_answering_containers_read(rendered):
+    services = rendered["odoo-s3"]["definition"]["services"]
+    reading = [name for name, item in services.items() if "BERTH_OIDC" in item["environment"]]
+    assert reading == ["web"]
+    files = {file["dest"]: file for file in rendered["odoo-s3"]["files"]}
+    assert json.loads(files["secrets/oidc.json"]["content"]) == {
+        "issuer": "https://login.example.com/realms/acme",
+        "client_id": "odoo",
+        "client_secret": AWKWARD,
+        "authority": "/run/secrets/odoo/oidc-ca.crt",
+    }
+    assert files["secrets/oidc.json"]["sensitive"] and files["secrets/oidc.json"]["mode"] == "0440"
+    assert files["secrets/oidc-ca.crt"]["content"] == AUTHORITY["certificate"]
+    assert "secrets/oidc.json" not in {file["dest"] for file in rendered["odoo"]["files"]}
+    assert AWKWARD not in yaml.safe_dump(services)
 
 
 def test_access_to_postgresql(rendered):

@@ -255,6 +255,11 @@ def main() -> None:
             problems = [
                 f"the add-on berth_runtime does not fit this fs_attachment: {'; '.join(unexpected)}: docs/filestore.md names a version"
             ]
+    if not problems and "auth_oidc" in known:
+        from odoo.addons.berth_runtime import oidc  # type: ignore[import-not-found]
+
+        if unexpected := oidc.unexpected():
+            problems = [f"the add-on berth_runtime does not fit this auth_oidc: {'; '.join(unexpected)}: docs/access.md names a version"]
     if problems:
         raise SystemExit("\n".join(problems))
     print("addons_path=" + ",".join(map(str, paths)))

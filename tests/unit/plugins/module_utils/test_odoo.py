@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from ansible_collections.berth.odoo.plugins.module_utils import _odoo as odoo
 from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import TableStep
 
-WANTED = {"language": "en_US", "country": "DE", "login": "admin", "parameters": {"report.url": "http://web:8069"}, "modules": ["stock"]}
+WANTED = {
+    "language": "en_US",
+    "country": "DE",
+    "login": "admin",
+    "parameters": {"report.url": "http://web:8069"},
+    "modules": ["stock"],
+    "provider": {},
+}
 STATE = {
     "database": "main",
     "initialised": True,
@@ -23,6 +30,7 @@ STATE = {
     "login": "admin",
     "parameters": {"report.url": "http://web:8069"},
     "modules": {"base": "installed", "stock": "installed"},
+    "oidc": {"provider": {}, "odoo_com": False},
 }
 AWKWARD = "A$ %1\"'{b} # \\ : ü{{ 7*7 }}x"
 

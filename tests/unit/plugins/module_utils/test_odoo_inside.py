@@ -40,8 +40,8 @@ def test_modules_that_can_be_installed() -> None:
 
 def test_every_reason_is_named() -> None:
     assert inside.module_problems(["sale_managment", "zzzzzz", "old", "child", "on_old"], IMAGE) == [
-        "sale_managment: no such module in the image; did you mean sale_management?",
-        f"zzzzzz: no such module in the image{inside.MODULES_FROM}",
+        f"sale_managment: no such module in the image; did you mean sale_management? Otherwise {inside.MODULES_FROM}",
+        f"zzzzzz: no such module in the image; {inside.MODULES_FROM}",
         "old: its manifest says that it is not installable",
         "child: needs enterprise_thing (a dependency of orphan), which the image does not have",
         "on_old: needs old (a dependency of on_old), which the image does not have",

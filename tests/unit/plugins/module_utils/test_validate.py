@@ -295,6 +295,56 @@ def test_a_wrong_filestore_is_refused(filestore: dict[str, str], subject: str) -
     assert problem.subject == f"odoo_instances.main.filestore.{subject}"
 
 
+SIGNED = {**GOOD, "oidc": {"issuer": "https://login.example.com:8443/realms/acme", "client_id": "odoo main"}}
+
+
+def test_an_instance_with_a_provider_has_its_secret() -> None:
+    assert not list(_validate.check_instances("vm1", {"main": SIGNED}))
+    # Neither its length nor its strength is ours to judge.
+    assert not list(_validate.check_instance_secrets("vm1", {"main": SIGNED}, {"main": {**SECRETS, "oidc_client_secret": "x"}}, 20))
+    (missing,) = _validate.check_instance_secrets("vm1", {"main": SIGNED}, {"main": SECRETS}, 20)
+    assert (missing.subject, missing.found) == ("odoo_instance_secrets.main.oidc_client_secret", "nothing")
+    assert "client_id" in missing.expected and "main: {oidc_client_secret: …}" in missing.remedy
+    (broken,) = _validate.check_instance_secrets("vm1", {"main": SIGNED}, {"main": {**SECRETS, "oidc_client_secret": "canary\n"}}, 20)
+    assert broken.subject == "odoo_instance_secrets.main.oidc_client_secret" and "canary" not in str(broken)
+    (number,) = _validate.check_instance_secrets("vm1", {"main": SIGNED}, {"main": {**SECRETS, "oidc_client_secret": 4711}}, 20)
+    assert number.expected == "a text: put it in quotes" and "4711" not in str(number)
+    # That of a provider that is no more does no harm; a mistyped one is named.
+    assert not list(_validate.check_instance_secrets("vm1", {"main": GOOD}, {"main": {**SECRETS, "oidc_client_secret": "x"}}, 20))
+    problems = list(_validate.check_instance_secrets("vm1", {"main": SIGNED}, {"main": {**SECRETS, "oidc_secret": "x"}}, 20))
+    assert problems[0].expected == "oidc_client_secret?"
+
+
+@pytest.mark.parametrize(
+    ("oidc", "subject", "found"),
+    [
+        ({"client_id": "odoo"}, "issuer", "nothing"),
+        ({"issuer": "https://login.example.com"}, "client_id", "nothing"),
+        ({"issuer": "http://login.example.com", "client_id": "odoo"}, "issuer", "'http://login.example.com'"),
+        ({"issuer": "login.example.com", "client_id": "odoo"}, "issuer", "'login.example.com'"),
+        ({"issuer": "https://login.example.com?realm=x", "client_id": "odoo"}, "issuer", "'https://login.example.com?realm=x'"),
+        ({"issuer": "https://login.example.com", "client_id": " odoo"}, "client_id", "' odoo'"),
+        ({"issuer": "https://login.example.com", "client_id": "odoo", "label": "a\nb"}, "label", "'a\\nb'"),
+        (
+            {"issuer": "https://login.example.com", "client_id": "odoo", "authority_certificate": "ca.crt"},
+            "authority_certificate",
+            "a text without a certificate",
+        ),
+        ({"issuer": "https://login.example.com", "client_id": "odoo", "clientid": "x"}, "clientid", "a key that nothing reads"),
+        # Whoever writes the secret here is told, and it is not shown.
+        (
+            {"issuer": "https://login.example.com", "client_id": "odoo", "client_secret": "canary"},
+            "client_secret",
+            "a key that nothing reads",
+        ),
+    ],
+)
+def test_a_wrong_provider_is_refused(oidc: dict[str, str], subject: str, found: str) -> None:
+    (problem,) = _validate.check_instances("vm1", {"main": {**GOOD, "oidc": oidc}})
+    assert (problem.subject, problem.found) == (f"odoo_instances.main.oidc.{subject}", found)
+    assert "canary" not in str(problem)
+
+
 def test_attachments_have_one_place() -> None:
     (problem,) = _validate.check_instances("vm1", {"main": {**REMOTE, "attachments": "database"}})
     assert (problem.subject, problem.remedy) == ("odoo_instances.main.attachments", "remove odoo_instances.main.attachments")

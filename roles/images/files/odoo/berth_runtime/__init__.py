@@ -22,5 +22,9 @@ def post_load() -> None:
         from . import filestore
 
         filestore.post_load()
+    if file := os.environ.get("BERTH_OIDC"):
+        from . import oidc
+
+        oidc.post_load(file)
     # Last, because the others look at Odoo as it came.
     sessions.mark_cookie()
