@@ -47,7 +47,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 .PHONY: test test-nightly test-vm sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation bench-edge bench-restore scan
 test: bootstrap setup ## lint, unit, sanity, build, lab, every Molecule scenario without its nightly tests; within an hour on 2 cores
 	@python tests/run.py
-test-nightly: bootstrap setup ## The same with every test; about two hours
+test-nightly: bootstrap setup ## The same with every test, which takes hours
 	@python tests/run.py --nightly
 test-vm: bootstrap setup ## A lab VM with a kernel of its own, in QEMU: booted, a database on it, reset by its watchdog; not part of test
 	@python tests/run.py vm
