@@ -87,6 +87,7 @@ def test_a_switchover_that_cannot_work_changes_nothing(lab: Lab, play: Player) -
     assert leader(lab) == old
 
 
+@pytest.mark.nightly
 def test_raised_parameters_cost_one_switchover(lab: Lab, play: Player) -> None:
     wait_for("two standbys that confirm", lambda: fit(lab), seconds=60, interval=1)
     old, before = leader(lab), started(lab)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
 
+pytestmark = pytest.mark.nightly
+
 ROTATE = "playbooks/rotate_secrets.yml"
 INTERVAL = 0.1
 """Seconds between two requests."""
