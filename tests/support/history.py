@@ -90,9 +90,10 @@ def now(host: Host) -> str:
 
 
 def state(host: Host) -> list[str]:
-    """What a refused run must not move, without the sets and backups that a timer makes meanwhile, some of whose containers Docker names."""
-    by_a_timer = re.compile(r"/berth-set-|^/[a-z]+_[a-z]+\d? [0-9a-f]{64} |/var/lib/berth/backup")
-    return [line for line in host.state() if not by_a_timer.search(line)]
+    """What a refused run must not move, without the sets and backups that a timer makes meanwhile, some of whose containers Docker names, and without
+    what reading a repository leaves in the cache."""
+    moves = re.compile(r"/berth-set-|^/[a-z]+_[a-z]+\d? [0-9a-f]{64} |/var/lib/berth/backup|/var/lib/berth/restore/cache ")
+    return [line for line in host.state() if not moves.search(line)]
 
 
 @contextmanager
