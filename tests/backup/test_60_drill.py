@@ -65,6 +65,7 @@ def test_a_proof_that_is_too_old_is_a_problem(play: Player, host: Host) -> None:
     play(STATUS).expect_refusal("the restore of main was proven 9 days ago", "berth-drill-restore.timer")
 
 
+@pytest.mark.nightly
 def test_what_is_missing_or_damaged_is_named(play: Player, host: Host, lab: Lab) -> None:
     odoo = the.admin(host, lab)
     # In no set yet, and not what the database says.
@@ -84,6 +85,7 @@ def test_what_is_missing_or_damaged_is_named(play: Player, host: Host, lab: Lab)
     play(STATUS).expect_refusal("the restore drill of main on", missing)
 
 
+@pytest.mark.nightly
 def test_the_playbook_proves_it_again(play: Player, host: Host) -> None:
     run = play("playbooks/drill_restore.yml", variables={"target": "main"}).expect_success()
     assert "kept" in run.text
