@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.s3 import Store
 
 PROGRAM = "python3 -B /opt/berth/postgresql/backup/backup.py --stanza=berth --repositories=offsite"
+NEAR = "/srv/berth-test-near"
 CONFIGURATION = "/opt/berth/postgresql/pgbackrest/pgbackrest.conf"
 
 
@@ -168,3 +169,24 @@ def test_killed_and_run_again(play: Player, host: Host) -> None:
     after = kept(host)
     [backup] = after["backup"]
     assert [one["min"] for one in after["archive"]] == [backup["archive"]["start"]], "WAL that no backup needs is still there"
+
+
+@pytest.fixture(scope="module")
+def both(play: Player, host: Host) -> Iterator[dict[str, Any]]:
+    """A second repository, in a directory on a disk of its own."""
+    host.run(f"mkdir -p {NEAR} && mount -t tmpfs -o size=768m,mode=0755 tmpfs {NEAR}")
+    (offsite,) = host.variables["backup_repositories"]
+    variables = {"backup_repositories": [offsite, {"name": "near", "type": "posix", "path": NEAR}]}
+    play("playbooks/site.yml", "--tags", "database,backup", variables=variables).expect_success()
+    yield variables
+    play("playbooks/site.yml", "--tags", "database,backup").expect_success()
+    host.run(f"umount {NEAR} && rmdir {NEAR}")
+
+
+@pytest.mark.nightly
+def test_a_second_repository_in_a_directory_gets_everything_too(play: Player, host: Host, both: dict[str, Any]) -> None:
+    with the.hurry(host):
+        play("playbooks/backup.yml", variables={**both, "backup_database": "full", "target": "main"}).expect_success()
+    assert set(result(host)["good"]["snapshots"]) == {"offsite", "near"}
+    play("playbooks/drill_restore.yml", variables={**both, "target": "main", "repository": "near"}).expect_success()
+    assert play("playbooks/site.yml", "--tags", "database,backup", variables=both).expect_success().changed == []
