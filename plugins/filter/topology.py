@@ -89,9 +89,11 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
         found[host]["images_names"] += variants(hostvars[host].get("odoo_instances"), hostvars[host].get("images_odoo_variants") or {})
     run = {host: dict(instances[host] or {}) for host in tiers["app"]}
     every: dict[str, Any] = {}
+    backup_hosts: dict[str, str] = {}
     for host in tiers["app"]:
-        every = {**every, **{name: one for name, one in run[host].items() if name not in every}}
-    backup_hosts = {name: next(host for host in tiers["app"] if name in run[host]) for name in every}
+        for name, one in run[host].items():
+            every.setdefault(name, one)
+            backup_hosts.setdefault(name, host)
     for host in found:
         own = [name for name in run.get(host, {}) if backup_hosts[name] == host]
         # A clone may be of an instance that another host runs.
