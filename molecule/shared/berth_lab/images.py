@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .run import CommandError, LabError, run
-from .settings import MACHINE
+from .settings import MACHINE, TEMPLATE
 
 SUITE = "trixie"
 CONTEXT = Path(__file__).resolve().parent.parent / "image"
@@ -39,7 +39,7 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     """Return image references by flavour, building what is missing.
 
     Args:
-        flavours: "vm", "vm-docker", "vm-machine"; "base" always comes with them, and "vm-docker" with "vm-machine".
+        flavours: "vm", "vm-docker", "vm-images", "vm-machine"; "base" always comes with them, and "vm-docker" with the last two.
         base_image: registry reference with digest, or "".
         debian_mirror: URL of a Debian archive, or "" for the machine's own.
         cache: directory for build logs.
@@ -56,11 +56,14 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     debian = "berth-lab/debian:" + inputs_hash({"image": base_image.encode(), "mirror": mirror.encode()})
     tag = inputs_hash({"debian": debian.encode(), **context, **{f"site{path}": data for path, data in site.items()}})
     wanted = set(flavours)
-    machine = MACHINE in wanted
-    wanted = wanted - {MACHINE} | {"base"} | ({"vm-docker"} if machine else set())
+    over_docker = wanted & {MACHINE, TEMPLATE}
+    wanted = wanted - over_docker | {"base"} | ({"vm-docker"} if over_docker else set())
     images = {flavour: f"berth-lab/{flavour}:{tag}" for flavour in sorted(wanted)}
     built = _ensure_containers(images, debian, base_image, mirror, context, site, cache)
-    if machine:
+    if TEMPLATE in over_docker:
+        # What it has more is in a volume, see preload.
+        images[TEMPLATE] = images["vm-docker"]
+    if MACHINE in over_docker:
         files = {file.name: file.read_bytes() for file in sorted(MACHINE_CONTEXT.iterdir())}
         images[MACHINE] = f"berth-lab/{MACHINE}:" + inputs_hash({"vm-docker": images["vm-docker"].encode(), **files})
         if not image_exists(images[MACHINE]):
@@ -174,12 +177,14 @@ def registry_answers(reference: str) -> bool:
 
 
 def remove_images() -> list[str]:
-    """Remove every image of the lab, also those built on its base, except those that a container still uses.
+    """Remove every image of the lab, also those built on its base, except those that a container still uses, and the volumes of VMs with images.
 
     Returns:
-        Names of the removed images.
+        Names of the removed images and volumes.
     """
-    removed: list[str] = []
+    removed = run(["docker", "volume", "ls", "--quiet", "--filter", f"label={LABEL}"]).split()
+    if removed:
+        run(["docker", "volume", "rm", *removed])
     while True:
         ls = ["docker", "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"]
         lines = run([*ls, "--filter", f"label={LABEL}"]).splitlines() + run([*ls, "berth-lab/debian"]).splitlines()

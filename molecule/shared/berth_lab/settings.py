@@ -15,8 +15,9 @@ from typing import Any
 from .run import LabError
 
 NAME_RULE = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+TEMPLATE = "vm-images"  # the flavour with the platform's images in its engine
 MACHINE = "vm-machine"  # the flavour that has a kernel of its own
-FLAVOURS = ("vm", "vm-docker", MACHINE)
+FLAVOURS = ("vm", "vm-docker", TEMPLATE, MACHINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Vm:
         groups: inventory groups it belongs to.
         memory_mb: memory limit in MiB; there is no swap beyond it.
         cpus: limit of processor time in cores, None for all cores of the machine.
-        image: "vm" (bare Debian), "vm-docker" (Docker Engine and Compose installed) or "vm-machine" (the same under a kernel of its own).
+        image: "vm" (bare Debian), "vm-docker" (Docker Engine and Compose installed), "vm-images" (with the platform's images as well, once
+            they were built) or "vm-machine" (vm-docker under a kernel of its own).
     """
 
     name: str

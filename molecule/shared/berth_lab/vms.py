@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import preload
 from .run import CommandError, LabError, run
-from .settings import MACHINE, Settings, Vm
+from .settings import MACHINE, TEMPLATE, Settings, Vm
 
 LABEL = "berth.lab"  # the lab's name, on everything that it is made of
 OWNER = "berth.lab.project"  # the checkout that made it
@@ -96,7 +97,10 @@ def create(vm: Vm, address: str, image: str, settings: Settings, capabilities: S
         files: content by absolute path, put into it before its first boot.
     """
     run(create_argv(vm, address, image, settings, capabilities))
-    run(["docker", "cp", "-", f"{container_name(settings.name, vm.name, settings.project)}:/"], stdin=archive(files))
+    container = container_name(settings.name, vm.name, settings.project)
+    run(["docker", "cp", "-", f"{container}:/"], stdin=archive(files))
+    if vm.image == TEMPLATE:
+        preload.fill(container, image, settings.project / ".cache" / "images", capabilities)
     start(settings, vm.name)
 
 

@@ -53,7 +53,7 @@ def test_mirror_without_slash_at_the_end() -> None:
         ({"vms": [{"name": "vm1", "memory": 1}]}, "lab_vms, vm1: unknown memory. Known: cpus, groups, image, memory_mb, name"),
         ({"vms": [{"name": "vm1", "memory_mb": "4g"}]}, "memory_mb is '4g'; expected MiB"),
         ({"vms": [{"name": "vm1", "cpus": "two"}]}, "cpus is 'two'; expected cores"),
-        ({"vms": [{"name": "vm1", "image": "debian:13"}]}, "image is 'debian:13'; expected one of vm, vm-docker"),
+        ({"vms": [{"name": "vm1", "image": "debian:13"}]}, "image is 'debian:13'; expected one of vm, vm-docker, vm-images"),
         ({"base_image": "debian:13"}, "lab_base_image is 'debian:13'; expected a reference with digest"),
         ({"debian_mirror": "mirror.example/debian"}, "lab_debian_mirror is 'mirror.example/debian'; expected a URL"),
         ({"network_pool": "10.0.0.0/28"}, "lab_network_pool is 10.0.0.0/28; each lab takes a /24"),
