@@ -6,6 +6,9 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/.cache/collections
+# What Python compiled is kept, out of the tree, also where the user's environment forbids it: compiling Ansible is half of what a command needs to start.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/python
 
 .PHONY: help
 help: ## Explain every target
