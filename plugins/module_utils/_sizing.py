@@ -16,6 +16,7 @@ Sources are named where a number comes from outside:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -520,8 +521,8 @@ class _Planner:
 
     def _workers(self, host: str) -> None:
         odoo: dict[str, dict[str, Any]] = {}
-        cores = self.machines[host].cpus
         for name, instance in self.instances.get(host, {}).items():
+            cores = self._processors(host, name, instance)
             users = -(-_users(instance) // len(self._app_hosts(name)))
             wanted = max(MINIMUM_WEB_WORKERS, -(-users // USERS_PER_WORKER[_service_class(instance)]))
             given = self._instance_override(host, name, instance, "web_workers")
@@ -555,6 +556,18 @@ class _Planner:
                 "db_maxconn_gevent": _clamp(4 + users // 100, 4, 16),
             }
         self.hosts[host]["odoo"] = odoo
+
+    def _processors(self, host: str, name: str, instance: Mapping[str, Any]) -> int:
+        """Processors that an instance's workers share. A limit above the host's is refused here and not by Docker, halfway through."""
+        cores = self.machines[host].cpus
+        try:
+            limit = float(instance.get("cpus") or cores)
+        except (TypeError, ValueError):
+            return cores  # reported by validation
+        if limit > cores:
+            path = f"odoo_instances.{name}"
+            self._refuse(host, f"{path}.cpus", f"{limit:g}", f"at most {cores}, which this host has", f"{path}: {{cpus: {cores}}}, or none")
+        return max(1, min(cores, math.ceil(limit)))
 
     def _instance_override(self, host: str, name: str, instance: Mapping[str, Any], key: str, least: int = 1) -> int | None:
         """Return an instance's own value, or the flat variable's."""

@@ -425,6 +425,7 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     "limits": {"type": "dict"},
     "api_paths": {"type": "list", "elements": "str"},
     "portal_paths": {"type": "list", "elements": "str"},
+    "cpus": {"type": "float"},
     "web_workers": {"type": "int"},
     "batch_workers": {"type": "int"},
     "queue_workers": {"type": "int"},
@@ -445,6 +446,9 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 """Keys of an entry of ``odoo_instances``, in the form of an argument specification."""
+
+LEAST_CPUS = 0.1
+"""What C(cpus) of an instance must be at least: with less, Odoo does not answer its health check in time."""
 
 SECRETS_REMEDY = "ansible-playbook -i <inventory> berth.odoo.secrets_init, or add it with ansible-vault edit"
 """Where a missing password comes from."""
@@ -543,6 +547,7 @@ def _check_instance_values(
             yield Problem((host,), f"{path}.domains", f"{describe(domain)} twice", "each only once", "remove one")
     for key, lowest in {
         "users": 1,
+        "cpus": LEAST_CPUS,
         "web_workers": 1,
         "batch_workers": 0,
         "queue_workers": 0,
@@ -553,7 +558,7 @@ def _check_instance_values(
         "websocket_memory_mb": 1,
         "cron_memory_mb": 1,
     }.items():
-        if key in instance and int(instance[key]) < lowest:
+        if key in instance and float(instance[key]) < lowest:
             yield Problem((host,), f"{path}.{key}", str(instance[key]), f"{lowest} or more", f"{path}: {{{key}: {lowest}}}")
     if "port" in instance and not 1 <= int(instance["port"]) <= 65536 - _wiring.PORTS:
         yield Problem(

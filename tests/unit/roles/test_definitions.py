@@ -135,6 +135,7 @@ INPUTS = {
         "odoo_database": "main",
         "odoo_db_password": AWKWARD + ":",
         "odoo_admin_password": AWKWARD,
+        "odoo_cpus": 1.5,
         "odoo_batch_workers": 1,
         "odoo_publish_address": "10.0.0.21",
         "odoo_publish_port": 8079,

@@ -18,7 +18,7 @@ from ansible_collections.berth.odoo.plugins.module_utils._sizing import Machine,
 TIERS = ("edge", "app", "database", "cache")
 
 
-def one_host(cpus: int, memory_mb: int, users: int = 10, overrides: dict[str, Any] | None = None, **instance: Any) -> _sizing.Plan:
+def one_host(cpus: int, memory_mb: int, /, users: int = 10, overrides: dict[str, Any] | None = None, **instance: Any) -> _sizing.Plan:
     return plan(
         {"vm1": Machine(cpus, memory_mb, "ssd", 40_000)},
         {tier: ["vm1"] for tier in TIERS},
@@ -290,6 +290,13 @@ def test_a_batch_tier_is_planned_only_where_it_is_asked_for() -> None:
     assert alongside["pgbouncer"]["pool_size"] == without["pgbouncer"]["pool_size"] + 2
     refused = one_host(4, 16384, batch_workers=-1).problems
     assert [problem.subject for problem in refused] == ["odoo_instances.main.batch_workers"]
+
+
+def test_a_limit_of_processors_is_one_of_workers_and_not_above_the_hosts() -> None:
+    free, limited = (one_host(4, 16384, users=100, **more).hosts["vm1"]["odoo"]["main"]["web_workers"] for more in ({}, {"cpus": 1.5}))
+    assert (free, limited) == (9, 5)
+    [refused] = one_host(4, 16384, cpus=6).problems
+    assert (refused.subject, refused.found, refused.expected) == ("odoo_instances.main.cpus", "6", "at most 4, which this host has")
 
 
 def test_a_queue_has_a_worker_that_no_job_takes_and_its_runner_a_connection() -> None:

@@ -111,6 +111,7 @@ def test_a_full_instance_passes() -> None:
         "country": "DE",
         "admin_login": "admin",
         "certificate": "main",
+        "cpus": "1.5",
         "web_workers": "4",
         "extra_settings": {"log_level": "warn"},
     }
@@ -130,6 +131,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "domains": "a.example",
         "users": "many",
         "service_class": "prod",
+        "cpus": 0,
         "web_workers": 0,
         "language": "german",
         "extra_settings": [],
@@ -140,6 +142,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "odoo_instances.main.database",
         "odoo_instances.main.users",
         "odoo_instances.main.service_class",
+        "odoo_instances.main.cpus",
         "odoo_instances.main.web_workers",
         "odoo_instances.main.language",
         "odoo_instances.main.extra_settings",
