@@ -227,7 +227,12 @@ def table(figures: list[Figure], notes: list[str], command: str) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--megabytes", type=int, default=1000, help="size of the scratch database without indexes, about (default: 1000)")
+    parser.add_argument(
+        "--megabytes",
+        type=int,
+        default=1000,
+        help="size of the scratch database without indexes, about; the lab's store is full with 3000 (default: 1000)",
+    )
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     options = parser.parse_args()
     sources = ("inventories/single", ".cache/lab/backup/inventory", "tests/backup/inventory")
