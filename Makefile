@@ -48,7 +48,7 @@ lock: setup ## Renew requirements.txt from requirements.in
 
 ##@ Prove it
 .PHONY: test test-nightly test-vm sanity build molecule bench-converge bench-postgresql bench-failover bench-isolation bench-edge bench-restore scan
-test: bootstrap setup ## lint, unit, sanity, build, lab, every Molecule scenario without its nightly tests; more than an hour on 2 cores
+test: bootstrap setup ## lint, unit, sanity, build, lab, every Molecule scenario without its nightly tests; about an hour on 2 cores
 	@python tests/run.py
 test-nightly: bootstrap setup ## The same with every test, which takes hours
 	@python tests/run.py --nightly

@@ -47,6 +47,13 @@ def in_sync(lab: Lab) -> bool:
     return [role[0] for role in roles].count("master") == 1 and all(role[0] == "master" or role[3] == "connected" for role in roles)
 
 
+def seen(lab: Lab) -> bool:
+    """Whether each Sentinel, which looks every ten seconds and is whom status asks, has seen that."""
+    views = [ask(lab.hosts[name], SENTINEL, "SENTINEL REPLICAS berth") for name in CACHES]
+    well = [("flags", "slave"), ("master-link-status", "ok")]
+    return all([pair for pair in zip(view[::2], view[1::2], strict=True) if pair in well] == well * 2 for view in views)
+
+
 def account(clerks: Clerks) -> str:
     """What went wrong, for a person."""
     return "\n".join(f"{request.what} of {request.ended - request.began:.1f} s: {request.problem}" for request in clerks.failed)
@@ -66,7 +73,7 @@ def clerks(admin: Odoo) -> Clerks:
 @pytest.fixture
 def leader(lab: Lab) -> Host:
     """Who is the primary."""
-    wait_for("replicas in sync", lambda: in_sync(lab), seconds=60, interval=1)
+    wait_for("replicas in sync", lambda: in_sync(lab) and seen(lab), seconds=60, interval=1)
     return lab.hosts[wait_for("a primary", lambda: primary(lab), seconds=30)]
 
 
