@@ -120,7 +120,9 @@ def _create(settings: Settings) -> dict[str, Any]:
     for vm in settings.vms:
         if vm.name not in there:
             files = inventory.vm_files(settings, vm.name, hosts, servers)
-            vms.create(vm, addresses[vm.name], references[vm.image], settings, capabilities, files)
+            # One loads the images of a template; who comes meanwhile waits for them.
+            with _lock(settings.cache):
+                vms.create(vm, addresses[vm.name], references[vm.image], settings, capabilities, files)
             changed.append(vm.name)
         elif there[vm.name]["State"]["Running"]:
             changed += [f"{vm.name}: hosts"] if vms.set_hosts(settings, vm.name, hosts) else []
