@@ -32,7 +32,7 @@ kill $! && wait $! && touch /var/lib/docker/complete
 
 
 def fill(container: str, image: str, archives: Path, capabilities: Sequence[str]) -> None:
-    """Put the images into a VM that was created and not started. Without archives nothing is done: deploying will bring the images.
+    """Put the images into a VM that was created and not started. Without all archives nothing is done: deploying will bring the images.
 
     Args:
         container: the VM.
@@ -48,6 +48,8 @@ def fill(container: str, image: str, archives: Path, capabilities: Sequence[str]
         return
     # Images with modules of somebody's own come and go, and share their layers with these.
     files = [entry["file"] for name, entry in sorted(json.loads(manifest.read_text())["images"].items()) if "-" not in name]
+    if not all((archives / file).exists() for file in files):
+        return
     volume = "berth-lab-images-" + inputs_hash(dict.fromkeys([image, str(archives), *files], b""))
     run(["docker", "volume", "create", "--label", f"{LABEL}={archives}", volume])
     try:

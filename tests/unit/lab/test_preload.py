@@ -48,6 +48,8 @@ class Engine:
 
 def manifest(directory: Path, **files: str) -> None:
     entries = {name.replace("_", "-"): {"file": file} for name, file in files.items()}
+    for file in files.values():
+        (directory / file).touch()
     (directory / "manifest.json").write_text(json.dumps({"images": entries}))
 
 
@@ -78,6 +80,9 @@ def test_other_archives_are_loaded_anew(tmp_path: Path, monkeypatch: pytest.Monk
 def test_without_archives_a_vm_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preload, "run", lambda argv, **_options: pytest.fail(f"it ran {argv}"))
     preload.fill("vm1", "berth-lab/vm-docker:1", tmp_path, [])
+    manifest(tmp_path, odoo="odoo-1.tar", etcd="etcd-1.tar")
+    (tmp_path / "etcd-1.tar").unlink()
+    preload.fill("vm1", "berth-lab/vm-docker:1", tmp_path, [])
 
 
 def test_an_archive_that_cannot_be_loaded_is_no_empty_vm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +90,10 @@ def test_an_archive_that_cannot_be_loaded_is_no_empty_vm(tmp_path: Path, monkeyp
 
     def run(argv: list[str], **options: object) -> str:
         if preload.LOAD in argv:
-            raise CommandError(argv, 1, "open /archives/etcd-1.tar: no such file or directory")
+            raise CommandError(argv, 1, "open /archives/etcd-1.tar: unexpected EOF")
         return engine.run(argv, **options)
 
     monkeypatch.setattr(preload, "run", run)
     manifest(tmp_path, etcd="etcd-1.tar")
-    with pytest.raises(CommandError, match="no such file"):
+    with pytest.raises(CommandError, match="unexpected EOF"):
         preload.fill("vm1", "berth-lab/vm-docker:1", tmp_path, [])
