@@ -80,7 +80,21 @@ def _link(volume: str, container: str, image: str) -> None:
 
 
 def _load(volume: str, image: str, archives: Path, files: Sequence[str], capabilities: Sequence[str]) -> None:
-    argv = ["docker", "run", "--rm", "--network", "none", "--mount", f"type=volume,source={volume},target=/var/lib/docker"]
+    # Whoever is killed leaves its engine at work on the volume.
+    left = run(["docker", "ps", "--all", "--quiet", "--filter", f"name=^/{volume}$"]).split()
+    if left:
+        run(["docker", "rm", "--force", *left])
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--name",
+        volume,
+        "--network",
+        "none",
+        "--mount",
+        f"type=volume,source={volume},target=/var/lib/docker",
+    ]
     argv += ["--mount", f"type=bind,source={archives},target=/archives,readonly", "--tmpfs", "/run"]
     argv += [flag for name in capabilities for flag in ("--cap-add", name)]
     argv += [flag for option in ("seccomp", "apparmor", "systempaths") for flag in ("--security-opt", f"{option}=unconfined")]
