@@ -561,9 +561,11 @@ class _Planner:
         """Processors that an instance's workers share. A limit above the host's is refused here and not by Docker, halfway through."""
         cores = self.machines[host].cpus
         try:
-            limit = float(instance.get("cpus") or cores)
+            limit = float(instance.get("cpus") or 0) or cores
         except (TypeError, ValueError):
             return cores  # reported by validation
+        if not math.isfinite(limit):
+            return cores  # likewise
         if limit > cores:
             path = f"odoo_instances.{name}"
             self._refuse(host, f"{path}.cpus", f"{limit:g}", f"at most {cores}, which this host has", f"{path}: {{cpus: {cores}}}, or none")

@@ -447,9 +447,6 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Keys of an entry of ``odoo_instances``, in the form of an argument specification."""
 
-LEAST_CPUS = 0.1
-"""What C(cpus) of an instance must be at least: with less, Odoo does not answer its health check in time."""
-
 SECRETS_REMEDY = "ansible-playbook -i <inventory> berth.odoo.secrets_init, or add it with ansible-vault edit"
 """Where a missing password comes from."""
 
@@ -547,7 +544,7 @@ def _check_instance_values(
             yield Problem((host,), f"{path}.domains", f"{describe(domain)} twice", "each only once", "remove one")
     for key, lowest in {
         "users": 1,
-        "cpus": LEAST_CPUS,
+        "cpus": 0,
         "web_workers": 1,
         "batch_workers": 0,
         "queue_workers": 0,

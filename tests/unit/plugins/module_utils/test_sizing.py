@@ -295,6 +295,11 @@ def test_a_batch_tier_is_planned_only_where_it_is_asked_for() -> None:
 def test_a_limit_of_processors_is_one_of_workers_and_not_above_the_hosts() -> None:
     free, limited = (one_host(4, 16384, users=100, **more).hosts["vm1"]["odoo"]["main"]["web_workers"] for more in ({}, {"cpus": 1.5}))
     assert (free, limited) == (9, 5)
+    assert one_host(4, 16384, users=100, cpus="0").hosts["vm1"]["odoo"]["main"]["web_workers"] == free
+    for nonsense in (float("inf"), float("nan"), "many", -1):
+        assert one_host(4, 16384, cpus=nonsense).hosts["vm1"]["odoo"]["main"]["web_workers"] >= 2, (
+            "validation reports it, with all else that is wrong"
+        )
     [refused] = one_host(4, 16384, cpus=6).problems
     assert (refused.subject, refused.found, refused.expected) == ("odoo_instances.main.cpus", "6", "at most 4, which this host has")
 

@@ -131,7 +131,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "domains": "a.example",
         "users": "many",
         "service_class": "prod",
-        "cpus": 0,
+        "cpus": -1,
         "web_workers": 0,
         "language": "german",
         "extra_settings": [],
