@@ -625,6 +625,12 @@ def check_version(state: Mapping[str, Any], available: Mapping[str, Mapping[str,
         )
 
 
+def set_parameters(env: Any, wanted: Mapping[str, str]) -> None:
+    """Set system parameters."""
+    for key, value in wanted.items():
+        env["ir.config_parameter"].set_param(key, value)
+
+
 def set_language(env: Any, code: str) -> None:
     """Activate a language and load its terms for every installed module."""
     from odoo.tools.translate import load_language  # type: ignore[import-not-found]
@@ -1002,14 +1008,17 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
                 env.ref("base.user_admin").login = request["login"]
             if request["set_password"]:
                 env.ref("base.user_admin").password = request["password"]
-            for key, value in request["parameters"].items():
-                env["ir.config_parameter"].set_param(key, value)
+            set_parameters(env, request["parameters"])
         filestore = wanted_filestore(request, options)
         if filestore:
             move_attachments(connection, registry_class(state["database"]), filestore)
         # The initialisation may have brought some.
         missing = [name for name in missing if state["modules"].get(name) != "installed"]
         change_modules(connection, registry_class, state, missing, [])
+        if missing:
+            # A module may have brought values of its own.
+            with environment(registry_class(state["database"])) as env:
+                set_parameters(env, request["parameters"])
         if request["provider"] or state["oidc"]["provider"]:
             with environment(registry_class(state["database"])) as env:
                 set_provider(env, request["provider"])

@@ -422,6 +422,7 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
         },
     },
     "legacy_rpc": {"type": "bool"},
+    "system_parameters": {"type": "dict"},
     "limits": {"type": "dict"},
     "api_paths": {"type": "list", "elements": "str"},
     "portal_paths": {"type": "list", "elements": "str"},
@@ -446,6 +447,9 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 """Keys of an entry of ``odoo_instances``, in the form of an argument specification."""
+
+OWN_PARAMETERS = ("report.url", "web.base.url", "web.base.url.freeze", "ir_attachment.location")
+"""System parameters that the role odoo keeps by itself."""
 
 SECRETS_REMEDY = "ansible-playbook -i <inventory> berth.odoo.secrets_init, or add it with ansible-vault edit"
 """Where a missing password comes from."""
@@ -564,6 +568,12 @@ def _check_instance_values(
     yield from _check_analyst(host, path, instance.get("analyst") or {})
     yield from _check_filestore(host, path, instance)
     yield from _check_oidc(host, path, instance.get("oidc") or {})
+    for key, value in sorted((instance.get("system_parameters") or {}).items(), key=str):
+        subject = f"{path}.system_parameters.{key}"
+        if key in OWN_PARAMETERS:
+            yield Problem((host,), subject, "given", "left to the platform, which keeps it by itself", "remove it")
+        elif not isinstance(value, str):
+            yield Problem((host,), subject, describe(value), "a text, as Odoo keeps it", f"{key}: '{value}'")
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)

@@ -65,7 +65,9 @@ options:
     choices: [always, on_create]
     default: always
   parameters:
-    description: System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
+    description:
+      - System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
+      - A module that is installed in the same run does not change them.
     type: dict
     default: {}
   attachments_in_database:

@@ -21,6 +21,14 @@ def test_wrong_password_is_refused(visitor: Odoo) -> None:
         visitor.log_in("admin", "certainly not the password")
 
 
+def test_nobody_makes_an_account_without_an_invitation(visitor: Odoo) -> None:
+    login = visitor.request("/web/login")
+    assert login.status == 200
+    assert "/web/reset_password" in login.body
+    assert "/web/signup" not in login.body
+    assert visitor.request("/web/signup").status == 404
+
+
 def test_modules_of_the_inventory_are_installed_without_demo_data(admin: Odoo) -> None:
     names = ["stock", "sale_management"]
     modules = admin.call("ir.module.module", "search_read", [["name", "in", names]], fields=["name", "state", "demo"])

@@ -280,6 +280,20 @@ def test_an_instance_with_a_filestore_has_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("web.base.url", "https://odoo.example.com", "remove it"),
+        ("base.login_cooldown_after", 5, "base.login_cooldown_after: '5'"),
+        ("auth_signup.invitation_scope", None, "'None'"),
+    ],
+)
+def test_a_wrong_system_parameter_is_refused(key: str, value: Any, remedy: str) -> None:
+    (problem,) = _validate.check_instances("vm1", {"main": {**GOOD, "system_parameters": {key: value, "sale.async_emails": "True"}}})
+    assert problem.subject == f"odoo_instances.main.system_parameters.{key}"
+    assert remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
     ("filestore", "subject"),
     [
         ({"bucket": "odoo-files"}, "endpoint"),
