@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_it_converges(play: Player, store: Store) -> None:
-    store.create()
+    store.create(play)
     play("playbooks/site.yml").expect_success()
 
 

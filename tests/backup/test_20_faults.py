@@ -103,7 +103,7 @@ def test_a_clock_that_is_wrong_is_named(host: Host) -> None:
 @pytest.mark.nightly
 def test_refused_keys_are_named_and_so_is_what_was_dropped_meanwhile(play: Player, host: Host, store: Store) -> None:
     """Keys that the server does not let in any more are named. No set claims WAL that did not wait, until there is a new backup."""
-    store.let_in("another" + store.secret_key, reload=True)
+    store.let_in("another" + store.secret_key)
     try:
         run = play("playbooks/backup.yml")
         run.expect_refusal("backup_secrets.offsite.secret_key")
@@ -117,7 +117,7 @@ def test_refused_keys_are_named_and_so_is_what_was_dropped_meanwhile(play: Playe
         wait_for("the queue to be dropped", lambda: archived(host, segment(host)), seconds=180, interval=2)
     finally:
         host.run(f"[ ! -e /run/berth-test-pgbackrest ] || mv /run/berth-test-pgbackrest {CONFIGURATION}")
-        store.let_in(store.secret_key, reload=True)
+        store.let_in(store.secret_key)
     with the.hurry(host):
         refused = play("playbooks/backup.yml", variables={"backup_database": "none", "target": "main"})
     refused.expect_refusal("no set of main was made", "WAL after the backup", "run berth.odoo.backup")

@@ -51,14 +51,6 @@ def client(authority: Path, store: Store, access_key: str, secret_key: str) -> A
     return boto3.client("s3", endpoint_url=f"https://{store.host.address}:8333", verify=str(authority), **options)
 
 
-def make_locked_bucket(authority: Path, store: Store) -> None:
-    """A bucket that keeps every version for a day, made by its owner."""
-    owner = client(authority, store, *store.owner)
-    owner.create_bucket(Bucket=store.locked, ObjectLockEnabledForBucket=True)
-    lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}}
-    owner.put_object_lock_configuration(Bucket=store.locked, ObjectLockConfiguration=lock)
-
-
 def steal(authority: Path, store: Store, host: Host) -> dict[str, dict[str, int]]:
     """Try what a thief of the host can with the keys that are on it: everything goes, then every version, then the protection itself."""
     found = dict(line.split("=", 1) for line in host.run("cat /opt/berth/backup/secrets/locked.env").splitlines())
@@ -99,7 +91,6 @@ def test_who_has_the_hosts_keys_destroys_nothing_in_a_locked_bucket(play: Player
     """Everything that a thief of the host deletes comes back, and a restore out of it is proven."""
     authority = tmp_path / "authority.crt"
     authority.write_text(host.variables["platform_authority"]["certificate"], encoding="utf-8")
-    make_locked_bucket(authority, store)
     both = {"backup_repositories": repositories(host), "backup_secrets": keys(host)}
     play("playbooks/site.yml", "--tags", "database,backup", variables=both).expect_success()
     play("playbooks/backup.yml", variables={**both, "backup_database": "full"}).expect_success()

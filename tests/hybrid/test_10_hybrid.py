@@ -42,7 +42,7 @@ def proofs(lab: Lab, instance: str) -> list[dict[str, Any]]:
 
 
 def test_it_converges(play: Player, store: Store) -> None:
-    store.create()
+    store.create(play)
     play("playbooks/site.yml").expect_success()
 
 

