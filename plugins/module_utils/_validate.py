@@ -568,12 +568,7 @@ def _check_instance_values(
     yield from _check_analyst(host, path, instance.get("analyst") or {})
     yield from _check_filestore(host, path, instance)
     yield from _check_oidc(host, path, instance.get("oidc") or {})
-    for key, value in sorted((instance.get("system_parameters") or {}).items(), key=str):
-        subject = f"{path}.system_parameters.{key}"
-        if key in OWN_PARAMETERS:
-            yield Problem((host,), subject, "given", "left to the platform, which keeps it by itself", "remove it")
-        elif not isinstance(value, str):
-            yield Problem((host,), subject, describe(value), "a text, as Odoo keeps it", f"{key}: '{value}'")
+    yield from _check_parameters(host, f"{path}.system_parameters", instance.get("system_parameters") or {})
     certificate = instance.get("certificate")
     if certificates is not None and certificate is not None and certificate not in certificates:
         match = nearest(str(certificate), certificates, 0.5)
@@ -594,6 +589,14 @@ def _check_filestore(host: str, path: str, instance: Mapping[str, Any]) -> Itera
         yield Problem((host,), f"{path}.attachments", "database, with a filestore in S3", "one of them", f"remove {path}.attachments")
     for key, found, expected in _odoo_filestore.value_problems(filestore):
         yield Problem((host,), f"{path}.filestore.{key}", found, expected, f"{path}.filestore: {{{key}: …}}")
+
+
+def _check_parameters(host: str, path: str, given: Mapping[Any, Any]) -> Iterator[Problem]:
+    for key, value in given.items():
+        if key in OWN_PARAMETERS:
+            yield Problem((host,), f"{path}.{key}", "given", "left to the platform, which keeps it by itself", "remove it")
+        elif not isinstance(value, str):
+            yield Problem((host,), f"{path}.{key}", describe(value), "a text, as Odoo keeps it", f"{key}: '{value}'")
 
 
 def _check_oidc(host: str, path: str, oidc: Mapping[str, Any]) -> Iterator[Problem]:
