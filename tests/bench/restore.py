@@ -231,7 +231,7 @@ def main() -> None:
         "--megabytes",
         type=int,
         default=1000,
-        help="size of the scratch database without indexes, about; the lab's store is full with 3000 (default: 1000)",
+        help="size of the scratch database without indexes, about (default: 1000)",
     )
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     options = parser.parse_args()
