@@ -106,7 +106,7 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     """Say in words what odoo_database has to do, tables aside; nothing when the database is as wanted.
 
     Args:
-        wanted: ``language``, ``country``, ``login``, ``parameters``, ``modules``, ``provider``.
+        wanted: ``language``, ``country``, ``login``, ``parameters``, ``modules``, ``provider``, ``passwords``.
         state: As ``_odoo_inside.read_state`` returns it.
         password_right: Whether the stored hash is that of the wanted password, or the password is not managed.
     """
@@ -129,7 +129,7 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     )
     if state.get("files"):
         changes.append(f"copy {state['files']} attachments from files of this host into the database")
-    return [*changes, *install, *provider_changes(wanted["provider"], state["oidc"])]
+    return [*changes, *install, *provider_changes(wanted["provider"], state["oidc"], wanted["passwords"])]
 
 
 def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any], steps: Sequence[TableStep]) -> dict[str, Any]:
@@ -141,6 +141,7 @@ def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any], steps: Se
         "system parameters": {key: state["parameters"].get(key) for key in sorted(wanted["parameters"])},
         "modules": sorted(name for name in wanted["modules"] if state["modules"].get(name) == "installed"),
         "OpenID provider": provider_view(state["oidc"]["provider"], wanted["provider"] or {"enabled": False}),
+        **({} if wanted["passwords"] else {"passwords beside the OpenID provider": state["oidc"]["passwords"]}),
         "tables": _tables_view((step.table, step.before) for step in steps),
     }
 
@@ -156,6 +157,7 @@ def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_ri
         "OpenID provider": provider_view(
             wanted["provider"] or (state["oidc"]["provider"] and {"enabled": False}), wanted["provider"] or {"enabled": False}
         ),
+        **({} if wanted["passwords"] else {"passwords beside the OpenID provider": 0}),
         "tables": _tables_view((step.table, step.after) for step in steps),
     }
     if state["initialised"] and not password_right:

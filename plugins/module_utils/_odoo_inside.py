@@ -55,6 +55,8 @@ IMAGE_REMEDY = "build it into the image, docs/filestore.md says how"
 OWNER = ".berth-owner"
 # External id of the OpenID provider that is ours, in a module that does not exist: no upgrade of modules takes it away.
 PROVIDER = ("berth", "oidc_provider")
+ADMINISTRATOR = "id = (SELECT res_id FROM ir_model_data WHERE module = 'base' AND name = 'user_admin' AND model = 'res.users')"
+SIGNING_IN = f"(oauth_uid IS NOT NULL OR {ADMINISTRATOR}) AND coalesce(password, '') <> ''"
 # How long an OpenID provider has to say what it is, in seconds.
 PROVIDER_WAITS_S = 10
 # Attachments in the data directory.
@@ -374,7 +376,7 @@ def read_state(
         "password_hash": "",
         "files": 0,
         "files_elsewhere": 0,
-        "oidc": {"provider": {}, "odoo_com": False},
+        "oidc": {"provider": {}, "odoo_com": False, "passwords": 0, "administrators": 0},
     }
     if has_odoo:
         for name, module_state, version in rows(
@@ -388,11 +390,7 @@ def read_state(
         keys = [*parameters, "base.partially_updated_database"]
         state["parameters"] = dict(rows(connection, "SELECT key, value FROM ir_config_parameter WHERE key = ANY(%s)", keys))
         state["languages"] = [code for (code,) in rows(connection, "SELECT code FROM res_lang WHERE active ORDER BY code")]
-        for login, password in rows(
-            connection,
-            "SELECT login, password FROM res_users WHERE id = (SELECT res_id FROM ir_model_data"
-            " WHERE module = 'base' AND name = 'user_admin' AND model = 'res.users')",
-        ):
+        for login, password in rows(connection, f"SELECT login, password FROM res_users WHERE {ADMINISTRATOR}"):  # noqa: S608 - of this file
             state["login"], state["password_hash"] = login, password or ""
         for (country,) in rows(
             connection,
@@ -720,8 +718,12 @@ def move_attachments(connection: Any, registry: Any, filestore: str) -> None:
 
 
 def read_provider(connection: Any) -> dict[str, Any]:
-    """Return our OpenID provider as the database has it, and whether Odoo's own is on the login page."""
-    state: dict[str, Any] = {"provider": {}, "odoo_com": False}
+    """Return our OpenID provider as the database has it, whether Odoo's own is on the login page, and who could sign in at ours.
+
+    Of the administrator and of all users that are linked to a provider ``passwords`` counts those with a password. ``administrators`` are the active ones
+    among the users that are linked to ours.
+    """
+    state: dict[str, Any] = {"provider": {}, "odoo_com": False, "passwords": 0, "administrators": 0}
     ((there,),) = rows(connection, "SELECT to_regclass('auth_oauth_provider') IS NOT NULL")
     if there:
         question = "SELECT row_to_json(p) FROM auth_oauth_provider p JOIN ir_model_data d ON d.res_id = p.id"
@@ -731,6 +733,14 @@ def read_provider(connection: Any) -> dict[str, Any]:
             state["provider"] = {**provider, "body": (provider["body"] or {}).get("en_US")}
         for (odoo_com,) in rows(connection, question, "auth_oauth", "provider_openerp"):
             state["odoo_com"] = bool(odoo_com["enabled"])
+        ((state["passwords"],),) = rows(connection, f"SELECT count(*) FROM res_users WHERE {SIGNING_IN}")  # noqa: S608 - of this file
+        question = "SELECT count(*) FROM res_users u JOIN res_groups_users_rel g ON g.uid = u.id JOIN ir_model_data d ON d.res_id = g.gid"
+        question += (
+            " WHERE d.model = 'res.groups' AND d.module = 'base' AND d.name = 'group_system' AND u.active AND u.oauth_uid IS NOT NULL"
+        )
+        ((state["administrators"],),) = rows(
+            connection, f"{question} AND u.oauth_provider_id = %s", (state["provider"] or {"id": None})["id"]
+        )
     return state
 
 
@@ -771,6 +781,15 @@ def set_provider(env: Any, record: Mapping[str, Any]) -> None:
     odoo_com = env.ref("auth_oauth.provider_openerp", raise_if_not_found=False)
     if odoo_com:
         odoo_com.enabled = False
+
+
+def take_passwords(env: Any) -> None:
+    """Take the passwords of whoever signs in at the provider; who is in has to sign in again."""
+    env.flush_all()
+    env.cr.execute(f"UPDATE res_users SET password = NULL WHERE {SIGNING_IN}")  # noqa: S608 - of this file
+    env.invalidate_all()
+    # It keeps what a session must match.
+    env.registry.clear_cache()
 
 
 # --- attachments in S3 --------------------------------------------------------------------------------------------------
@@ -1022,6 +1041,8 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
         if request["provider"] or state["oidc"]["provider"]:
             with environment(registry_class(state["database"])) as env:
                 set_provider(env, request["provider"])
+                if not request["passwords"]:
+                    take_passwords(env)
         # Last, because tables come with modules.
         done, locked = set_tables(connection, request["tables"])
         after = read_state(connection, request["parameters"], request["tables"], filestore)

@@ -96,12 +96,14 @@ def provider_record(oidc: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[
     return record, remark
 
 
-def provider_changes(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+def provider_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwords: bool = True) -> list[str]:
     """Say in words what is to do.
 
     Args:
         wanted: As :func:`provider_record` returns it, empty when nobody shall sign in that way.
-        state: ``provider``, the record as it is, and ``odoo_com``, whether the login page offers accounts of Odoo.com, which ``auth_oauth`` brings.
+        state: ``provider``, the record as it is; ``odoo_com``, whether the login page offers accounts of Odoo.com, which ``auth_oauth`` brings;
+            ``passwords``, how many of those who sign in there have one.
+        passwords: Whether they may.
     """
     before = state.get("provider") or {}
     if not wanted:
@@ -109,7 +111,24 @@ def provider_changes(wanted: Mapping[str, Any], state: Mapping[str, Any]) -> lis
     changes = [f"let people sign in at {wanted['name']}"] if not before else []
     if before:
         changes += [f"set {key} of the OpenID provider" for key in wanted if (before.get(key) or None) != wanted[key]]
-    return changes + (["take Odoo.com from the login page"] if state.get("odoo_com") else [])
+    changes += ["take Odoo.com from the login page"] if state.get("odoo_com") else []
+    return changes + (
+        [] if passwords or not state["passwords"] else [f"take the passwords of {state['passwords']} who sign in at the provider"]
+    )
+
+
+def password_problem(state: Mapping[str, Any]) -> str:
+    """Return why nobody may be left without a password, empty when somebody administers the instance without one.
+
+    Args:
+        state: ``administrators``, how many of them are linked to the provider.
+    """
+    if state["administrators"]:
+        return ""
+    return (
+        "oidc.passwords is false, and no administrator is linked to the provider: nobody could set Odoo up any more. Leave passwords true, run this, sign in "
+        "as an administrator that is linked (Settings, Users, tab OAuth), and then set it"
+    )
 
 
 def provider_view(record: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

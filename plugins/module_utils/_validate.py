@@ -419,6 +419,7 @@ INSTANCE_OPTIONS: dict[str, dict[str, Any]] = {
             "client_id": {"type": "str", "required": True},
             "label": {"type": "str"},
             "authority_certificate": {"type": "str"},
+            "passwords": {"type": "bool"},
         },
     },
     "legacy_rpc": {"type": "bool"},

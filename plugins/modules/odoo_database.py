@@ -102,6 +102,13 @@ options:
         description: PEM text of the authorities that sign the provider's certificate. Without it the public ones.
         type: str
         default: ""
+      passwords:
+        description:
+          - With V(false) neither the administrator nor a user that is linked to a provider has a password; each run takes one that somebody gave.
+            O(admin_password) is what the administrator gets when it is V(true) again.
+          - Refused while no active administrator is linked to this provider.
+        type: bool
+        default: true
   modules:
     description: Technical names of modules that shall be installed. Others are left alone; M(berth.odoo.odoo_module) uninstalls.
     type: list
@@ -208,7 +215,7 @@ from ..module_utils._odoo import (
     wanted_view,
 )
 from ..module_utils._odoo_inside import table_steps, unknown_entries
-from ..module_utils._odoo_oidc import provider_record, value_problems
+from ..module_utils._odoo_oidc import password_problem, provider_record, value_problems
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
 from ..module_utils._validate import COUNTRY, COUNTRY_RULE, LANGUAGE, LANGUAGE_RULE, nearest
@@ -218,6 +225,7 @@ PROVIDER = {
     "client_id": {"type": "str", "required": True},
     "label": {"type": "str", "default": "Single sign-on"},
     "authority_certificate": {"type": "str", "default": ""},
+    "passwords": {"type": "bool", "default": True, "no_log": False},
 }
 
 
@@ -251,6 +259,7 @@ def read_wanted(params: dict[str, Any]) -> dict[str, Any]:
         "tables": merge_tables(params["table_parameters"]),
         # The record follows from what the provider says.
         "provider": {},
+        "passwords": params["oidc"] is None or params["oidc"]["passwords"],
     }
 
 
@@ -272,10 +281,15 @@ def read_state(project: OdooProject, wanted: dict[str, Any], module: AnsibleModu
         return None
 
 
-def password_is_right(project: OdooProject, state: dict[str, Any], module: AnsibleModule) -> bool:
+def password_is_kept(module: AnsibleModule, wanted: dict[str, Any]) -> bool:
+    """Tell whether the administrator has the given password, and not one of its own or none."""
+    return bool(wanted["passwords"] and module.params["update_password"] == "always")
+
+
+def password_is_right(project: OdooProject, state: dict[str, Any], module: AnsibleModule, wanted: dict[str, Any]) -> bool:
     """Tell whether the administrator has the wanted password, or nobody asked for that."""
     password, stored = module.params["admin_password"], state["password_hash"]
-    if module.params["update_password"] == "on_create" or not state["initialised"]:
+    if not password_is_kept(module, wanted) or not state["initialised"]:
         return True
     if project.password_is_known(stored, password):
         return True
@@ -312,7 +326,7 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
         raise OdooError("\n".join(["Odoo reported success, but this is left:", *left, *logged]))
     for line in logged:
         module.warn(f"Odoo logged: {line}")
-    if module.params["update_password"] == "always":
+    if password_is_kept(module, wanted):
         # Odoo has just hashed it.
         project.note_password(after["password_hash"], module.params["admin_password"])
     return after
@@ -332,6 +346,19 @@ def warn_about_leftovers(module: AnsibleModule, wanted: dict[str, Any], state: d
     for table in absent_tables(module.params["table_parameters"], wanted["tables"], state["tables"]) if state["initialised"] else ():
         match = nearest(table, state["tables"], 0.8)
         module.warn(f"table_parameters.{table}: the database has no such table" + (f"; did you mean {match}?" if match else ""))
+
+
+def read_provider(module: AnsibleModule, state: dict[str, Any]) -> dict[str, Any]:
+    """Return what the OpenID provider's record shall be. Raises OdooError where nobody could sign in, or nobody who sets Odoo up."""
+    try:
+        record, remark = provider_record(module.params["oidc"], state["oidc"])
+    except ValueError as error:
+        raise OdooError(str(error)) from error
+    if remark:
+        module.warn(remark)
+    if not module.params["oidc"]["passwords"] and (problem := password_problem(state["oidc"])):
+        raise OdooError(problem)
+    return record
 
 
 def check_loadable(module: AnsibleModule, project: OdooProject) -> None:
@@ -362,13 +389,8 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
         changes = ["initialise the database"]
         return {"changed": True, "database": "", "version": "", "changes": changes, "installed": [], "locked": []}
     if module.params["oidc"]:
-        try:
-            wanted["provider"], remark = provider_record(module.params["oidc"], state["oidc"])
-        except ValueError as error:
-            raise OdooError(str(error)) from error
-        if remark:
-            module.warn(remark)
-    right = password_is_right(project, state, module)
+        wanted["provider"] = read_provider(module, state)
+    right = password_is_right(project, state, module, wanted)
     changes, steps = database_changes(wanted, state, right), table_steps(wanted["tables"], state["tables"])
     result: dict[str, Any] = {}
     if module._diff:

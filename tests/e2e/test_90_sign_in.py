@@ -256,6 +256,38 @@ def test_an_outage_leaves_passwords_and_the_site_working(
     assert is_in(sign_in(signed(), SUBJECT))
 
 
+def test_passwords_can_be_switched_off_and_on_again(
+    host: Host, provider: OpenID, play: Player, signed: Callable[[], Odoo], admin_password: str, jane: int
+) -> None:
+    without = site(host, provider, passwords=False)
+    run = play("playbooks/site.yml", "--tags", "app", variables=without)
+    run.expect_refusal("oidc.passwords is false, and no administrator is linked to the provider")
+    signed().log_in("admin", admin_password)
+    sql(
+        host,
+        "UPDATE res_users SET oauth_uid = 'boss', oauth_provider_id = p.id FROM auth_oauth_provider p WHERE p.enabled AND login = 'admin'",
+    )
+    boss, former = signed(), signed()
+    assert is_in(sign_in(boss, "boss"))
+    former.log_in("admin", admin_password)
+    former.call("res.users", "write", [jane], {"password": "typed-by-hand"})
+    run = play("playbooks/site.yml", "--tags", "app", "--check", "--diff", variables=without).expect_success()
+    assert run.changed == ["Converge the database"] and '"passwords beside the OpenID provider": 2' in run.output
+    signed().log_in(LOGIN, "typed-by-hand")
+    assert play("playbooks/site.yml", "--tags", "app", variables=without).expect_success().changed == ["Converge the database"]
+    assert play("playbooks/site.yml", "--tags", "app", variables=without).expect_success().changed == []
+    for login, password in (("admin", admin_password), (LOGIN, "typed-by-hand"), ("admin", ""), ("admin", "False")):
+        with pytest.raises(AssertionError, match="was answered with 200"):
+            signed().log_in(login, password)
+    with pytest.raises(AssertionError, match="Session Expired"):
+        former.call("res.users", "read", [jane], ["name"])
+    assert is_in(sign_in(signed(), "boss")) and is_in(sign_in(signed(), SUBJECT))
+    # Break glass.
+    assert play("playbooks/site.yml", "--tags", "app", variables=site(host, provider)).expect_success().changed == ["Converge the database"]
+    signed().log_in("admin", admin_password)
+    sql(host, "UPDATE res_users SET oauth_uid = NULL, oauth_provider_id = NULL WHERE login = 'admin'")
+
+
 def test_the_secret_is_in_its_file_alone(lab: Lab, host: Host) -> None:
     secret = {name: value for name, value in lab.secrets().items() if name.endswith("oidc_client_secret")}
     assert len(secret) == 1

@@ -21,6 +21,7 @@ WANTED = {
     "parameters": {"report.url": "http://web:8069"},
     "modules": ["stock"],
     "provider": {},
+    "passwords": True,
 }
 STATE = {
     "database": "main",
@@ -30,7 +31,7 @@ STATE = {
     "login": "admin",
     "parameters": {"report.url": "http://web:8069"},
     "modules": {"base": "installed", "stock": "installed"},
-    "oidc": {"provider": {}, "odoo_com": False},
+    "oidc": {"provider": {}, "odoo_com": False, "passwords": 1, "administrators": 0},
 }
 AWKWARD = "A$ %1\"'{b} # \\ : ü{{ 7*7 }}x"
 

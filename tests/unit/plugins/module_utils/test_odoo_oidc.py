@@ -20,7 +20,7 @@ CONFIGURATION = {
     "response_types_supported": ["code", "id_token"],
     "id_token_signing_alg_values_supported": ["ES256", "RS256"],
 }
-NOTHING: dict[str, Any] = {"provider": {}, "odoo_com": False}
+NOTHING: dict[str, Any] = {"provider": {}, "odoo_com": False, "passwords": 1, "administrators": 0}
 RECORD, REMARK = _odoo_oidc.provider_record(OIDC, {**NOTHING, "configuration": CONFIGURATION})
 
 
@@ -72,7 +72,7 @@ def test_what_differs_is_named_and_nothing_else() -> None:
     # The database has more columns, and false in the place of nothing.
     stored = {**RECORD, "id": 7, "client_secret": "", "code_verifier": "x"}
     assert changes(RECORD, {**NOTHING, "provider": stored}) == []
-    assert changes(RECORD, {"provider": {**stored, "client_id": "x", "client_secret": "typed"}, "odoo_com": True}) == [
+    assert changes(RECORD, {**NOTHING, "provider": {**stored, "client_id": "x", "client_secret": "typed"}, "odoo_com": True}) == [
         "set client_id of the OpenID provider",
         "set client_secret of the OpenID provider",
         "take Odoo.com from the login page",
@@ -85,8 +85,17 @@ def test_without_a_provider_its_button_goes_once() -> None:
     assert _odoo_oidc.provider_changes({}, NOTHING) == []
 
 
+def test_passwords_are_taken_where_they_shall_not_be() -> None:
+    there = {**NOTHING, "provider": {**RECORD, "id": 7}, "passwords": 3, "administrators": 1}
+    assert _odoo_oidc.provider_changes(RECORD, there) == []
+    assert _odoo_oidc.provider_changes(RECORD, there, passwords=False) == ["take the passwords of 3 who sign in at the provider"]
+    assert _odoo_oidc.provider_changes(RECORD, {**there, "passwords": 0}, passwords=False) == []
+    assert not _odoo_oidc.password_problem(there)
+    assert "no administrator is linked" in _odoo_oidc.password_problem({**there, "administrators": 0})
+
+
 def test_the_diff_shows_the_record_and_never_a_secret() -> None:
-    wanted = {"language": "en_US", "login": "admin", "parameters": {}, "modules": ["auth_oidc"], "provider": RECORD}
+    wanted = {"language": "en_US", "login": "admin", "parameters": {}, "modules": ["auth_oidc"], "provider": RECORD, "passwords": True}
     state = {"initialised": True, "languages": ["en_US"], "login": "admin", "parameters": {}, "modules": {"auth_oidc": "installed"}}
     view = "OpenID provider"
 
