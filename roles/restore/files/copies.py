@@ -201,7 +201,7 @@ class Copy:
                 job.archive.pgbackrest(["info", f"--set={job.backup['label']}", "--output=json"], what="asking pgBackRest for the backup")
             )
             known = [one["name"] for backup in rules.stanza_of(details, job.stanza)["backup"] for one in backup.get("database-ref") or []]
-            only = [job.database] if job.database in known else []
+            only = rules.included(job.database, known)
             arguments = ["restore", *rules.restore_arguments(job.point, job.set_manifest, job.backup["label"], only)]
             job.archive.pgbackrest(arguments, what="restoring the database", volumes=self.volumes())
             # Patroni's, which name files that are not here.
@@ -433,6 +433,7 @@ class Copy:
             self.restore_database(job, checksums=True)
             self.restore_files(job)
             self.add_files(job)
+            [database_bytes] = self.psql("SELECT to_json(pg_database_size(current_database()))", job.database)
             figures: dict[str, Any] = {}
             problems: list[str] = []
             if (job.manifest.get("attachments") or {}).get("location", "files") == "files":
@@ -457,6 +458,7 @@ class Copy:
             "raw": raw,
             "anonymised": anonymise,
             "plan": job.plan(),
+            "database_bytes": database_bytes,
             "address": address,
             "files": figures,
             "problems": problems,

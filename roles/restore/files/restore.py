@@ -10,7 +10,7 @@
     restore.py drill --instance NAME [TARGET] | --all     (of this host) make a copy without any network, prove it, keep the evidence, remove it;
                                                           --more: before it, one of an older set or of a moment, by chance
     restore.py load --name NAME --database NEW …          load a copy's database into an empty one of the cluster
-    restore.py files --name NAME --data-dir … [--aside …] bring a copy's files beside an instance's, then in their place
+    restore.py files --name NAME --instance NAME [--aside …]  bring a copy's files beside an instance's, then in their place
 
 TARGET: --set ID | --time TIME | --lsn POSITION | --xid TRANSACTION, all before it; without one the newest set. Answers are JSON on standard output, progress
 is on standard error. Runs as root on the host, from playbooks and from a timer alike; config.json beside it says what there is. Needs docker, restic and zstd.
@@ -131,7 +131,6 @@ def arguments() -> argparse.Namespace:
         command.add_argument("--more", action="store_true")
         command.add_argument("--database", default="")
         command.add_argument("--project", default="")
-        command.add_argument("--data-dir", type=Path)
         command.add_argument("--aside", default="")
     return parser.parse_args()
 
@@ -157,7 +156,8 @@ def perform(site: Site, options: argparse.Namespace) -> int:
             elif options.command == "load":
                 answer = load(site, copy, options.database, options.project)
             else:
-                answer = place_files(copy, options.data_dir, options.database, options.aside)
+                instance = site.instance(options.instance)
+                answer = place_files(copy, Path(instance["data_dir"]), instance["database"], options.aside)
     print(json.dumps(answer))
     return 0
 

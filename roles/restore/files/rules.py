@@ -203,6 +203,21 @@ def older(snapshots: Sequence[Mapping[str, Any]], backups: Sequence[Mapping[str,
     return Target("time", (first + (last - first) * random.random()).isoformat())
 
 
+def included(database: str, known: Sequence[str]) -> list[str]:
+    """The databases to bring back, as a backup has them, so that one is there as of the target; empty is all.
+
+    A restore in place and a clone rename databases. A backup that began before that has under another name what has this one's afterwards.
+
+    Args:
+        database: what is wanted.
+        known: names in the backup.
+    """
+    if database not in known:
+        return []
+    exchanged = re.compile(rf"{re.escape(database[:40])}_(restoring|before_[0-9]{{14}})")
+    return [name for name in known if name == database or exchanged.fullmatch(name)]
+
+
 def restore_arguments(target: Target, manifest: Mapping[str, Any] | None, backup: str, databases: Sequence[str]) -> list[str]:
     """What pgbackrest is told beside its configuration.
 

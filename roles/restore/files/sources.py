@@ -22,7 +22,8 @@ import rules
 from rules import Ending, Refused, Target
 
 POSTGRES, ODOO = 45432, 48069
-MANIFEST = "/var/lib/berth/backup/{instance}/manifest.json"
+ODOO_DATA = "/var/lib/odoo"
+"""Odoo's data directory in its containers."""
 DATA = "/var/lib/postgresql/17"
 LABEL = "berth.restore"
 
@@ -57,6 +58,15 @@ def run(
     return done.stdout
 
 
+def data_dir(instance: str) -> str:
+    """Odoo's data directory of an instance on this host, empty where it is not on it. Raises Failed."""
+    file = Path("/opt/berth", f"odoo-{instance}", "compose.yml")
+    if not file.is_file():
+        return ""
+    found = json.loads(run(["docker", "compose", f"--file={file}", "config", "--format=json"], what=f"reading {file}"))
+    return next((str(one["source"]) for one in found["services"]["web"]["volumes"] if one["target"] == ODOO_DATA), "")
+
+
 class Site:
     """What config.json says, and the repositories."""
 
@@ -75,7 +85,7 @@ class Site:
         found: dict[str, Any] | None = self.config["instances"].get(name)
         if found is None:
             raise Refused(f"instance {name!r} is not in odoo_instances, which has {', '.join(self.config['instances']) or 'none'}")
-        return found
+        return {**found, "data_dir": data_dir(name) or found["data_dir"]}
 
     def repository(self, name: str) -> dict[str, Any]:
         """The one of a name, or the first one. Raises Refused."""
@@ -123,9 +133,10 @@ class Files:
 
     def manifest(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         """The manifest in a snapshot. Raises Failed."""
-        text = self.call(
-            "dump", snapshot["id"], MANIFEST.format(instance=self.instance), what=f"reading the manifest of {snapshot['id'][:8]}"
-        )
+        path = next((str(path) for path in snapshot["paths"] if str(path).endswith(f"/{self.instance}/manifest.json")), "")
+        if not path:
+            raise Failed(f"the set {snapshot['id'][:8]} has no manifest: it holds {', '.join(map(str, snapshot['paths']))}")
+        text = self.call("dump", snapshot["id"], path, what=f"reading the manifest of {snapshot['id'][:8]}")
         found: dict[str, Any] = json.loads(text)
         return found
 

@@ -64,6 +64,14 @@ ONE, TWO = "00000001", "00000002"
 HISTORY = "1\t1/1000148\tno recovery target specified\n"
 
 
+def test_a_backup_of_during_an_exchange_brings_what_is_renamed_later() -> None:
+    known = ["postgres", "main", "main_restoring", "main_before_20261125140359", "main_before_2026", "other_restoring", "main2"]
+    assert rules.included("main", known) == ["main", "main_restoring", "main_before_20261125140359"]
+    assert rules.included("main", ["postgres", "other"]) == [], "made after the backup: everything is brought"
+    long = "m" * 50
+    assert rules.included(long, [long, f"{'m' * 40}_restoring"]) == [long, f"{'m' * 40}_restoring"]
+
+
 @pytest.mark.parametrize(
     ("archived", "wanted"),
     [
