@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ansible_collections.berth.odoo.tests.support import history as the
+from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.tenants import psql
 
 if TYPE_CHECKING:
@@ -133,8 +134,39 @@ def test_what_was_there_stays_until_it_is_forgotten(play: Player, host: Host, hi
     assert host.run("ls /var/lib/berth/odoo/main/filestore").split() == ["main"]
 
 
+def test_a_disk_that_a_restore_would_fill_is_not_filled(play: Player, host: Host) -> None:
+    small = "/run/berth-test-small"
+    host.run(f"mkdir -p {small} && mount -t tmpfs -o size=32m tmpfs {small}")
+    before = the.state(host)
+    try:
+        # The directory is only looked at.
+        variables = {"target": "main", "into": "place", "lose": "newer", "confirm": "main", "postgresql_data_dir": small}
+        run = play(RESTORE, variables=variables).expect_refusal("main is as it was", f"GB in {small}, and 32.00 MB are free")
+    finally:
+        host.run(f"umount {small}")
+    assert "Load the database" not in {task.task for task in run.tasks}
+    play(RESTORE, variables={"target": "main", "remove": True}).expect_success()
+    assert the.state(host) == before
+
+
+def test_a_cluster_that_nobody_leads_is_left_alone(play: Player, host: Host) -> None:
+    before = host.run("ls -di /var/lib/berth/odoo/main/filestore/main")
+    host.run("docker stop postgresql-postgresql-1", timeout=60)
+    try:
+        run = play(RESTORE, variables={"target": "main", "into": "place", "lose": "newer", "confirm": "main"})
+    finally:
+        host.run("docker start postgresql-postgresql-1")
+    run.expect_refusal("nothing was changed. Of", "one has to lead, and those that say so are 0")
+    assert host.run("ls -di /var/lib/berth/odoo/main/filestore/main") == before
+    wait_for("PostgreSQL", lambda: psql(host, "SELECT NOT pg_is_in_recovery()") == ["t"], seconds=60)
+
+
 def test_what_is_refused(play: Player, host: Host) -> None:
     before = the.state(host)
+    # Sets and drills go on asking this site's repository.
+    asked = host.run("sha256sum /opt/berth/restore/config/config.json /opt/berth/restore/pgbackrest/pgbackrest.conf")
+    play(RESTORE, variables={"target": "main", "restore_path": "/elsewhere"}).expect_refusal("there is no set of this instance")
+    assert host.run("sha256sum /opt/berth/restore/config/config.json /opt/berth/restore/pgbackrest/pgbackrest.conf") == asked
     play(RESTORE, variables={"target": "main; rm -rf /", "confirm": "main; rm -rf /"}).expect_refusal(
         "nothing was changed", "target is one of main, staging"
     )
