@@ -272,7 +272,7 @@ def test_passwords_can_be_switched_off_and_on_again(
     former.log_in("admin", admin_password)
     former.call("res.users", "write", [jane], {"password": "typed-by-hand"})
     run = play("playbooks/site.yml", "--tags", "app", "--check", "--diff", variables=without).expect_success()
-    assert run.changed == ["Converge the database"] and '"passwords beside the OpenID provider": 2' in run.output
+    assert run.changed == ["Converge the database"] and "passwords beside the OpenID provider: 2" in run.output
     signed().log_in(LOGIN, "typed-by-hand")
     assert play("playbooks/site.yml", "--tags", "app", variables=without).expect_success().changed == ["Converge the database"]
     assert play("playbooks/site.yml", "--tags", "app", variables=without).expect_success().changed == []
