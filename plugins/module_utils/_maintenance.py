@@ -95,6 +95,10 @@ SELECT json_build_object(
       SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_relation_size(c.oid) AS size, pg_total_relation_size(c.oid) AS total_size,
         greatest(0, (measured.approx_free_space + measured.dead_tuple_len - pg_relation_size(c.oid) * (100 - fill.factor) / 100)::bigint) AS wasted,
         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND NOT i.indisvalid) AS has_invalid_index,
+        EXISTS (SELECT FROM pg_index i JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+          LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+          LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+          JOIN pg_roles r ON r.oid = coalesce(p.proowner, o.oprowner) WHERE i.indrelid = c.oid AND NOT r.rolsuper) AS has_own_function,
         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)) AS has_key
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -140,6 +144,10 @@ def to_repack(tables: Sequence[Mapping[str, Any]], percent: int, free_bytes: int
         if not table["has_key"]:
             left.append(
                 f"{table['name']} wastes {megabytes(table['wasted'])} and has no primary key, without which pg_repack cannot follow its rows"
+            )
+        elif table["has_own_function"]:
+            left.append(
+                f"{table['name']} wastes {megabytes(table['wasted'])} and has an index by a function of its owner, which pg_repack would run as the superuser"
             )
         elif table["has_invalid_index"]:
             left.append(f"{table['name']} wastes {megabytes(table['wasted'])} and has an invalid index, which is to be repaired first")

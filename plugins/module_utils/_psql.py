@@ -14,14 +14,16 @@ from typing import Any, Literal, NamedTuple, overload
 
 from ._docker_api import DockerClient, DockerError, DockerUnavailable
 
-# Statements here may hold verifiers of passwords: keep them out of the server's log and of pg_stat_statements. As
-# environment, so that it also holds after psql's connect command.
+# Statements here may hold verifiers of passwords: keep them out of the server's log and of pg_stat_statements. An instance's role owns the schema
+# public of its database: a function there that fits better than PostgreSQL's own of the same name would run as the superuser, so names of public are
+# always written out here. As environment, so that it also holds after psql's connect command.
 ENVIRONMENT = {
     "PGCONNECT_TIMEOUT": "10",
     "PGOPTIONS": " ".join(
         f"-c {setting}"
         for setting in (
             "client_min_messages=warning",
+            "search_path=pg_catalog,pg_temp",
             "log_statement=none",
             "log_min_duration_statement=-1",
             "log_min_error_statement=panic",

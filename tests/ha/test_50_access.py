@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
+    from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 # What nobody who logs in may do, and what PostgreSQL says to it.
 FORBIDDEN = {
@@ -166,6 +167,23 @@ def test_rights_alone_keep_everybody_out_too(superuser: Callable[..., str], othe
     ]
     superusers = f"SELECT count(*) FROM pg_roles WHERE rolname IN {roles} AND (rolsuper OR rolreplication OR rolbypassrls OR rolcreaterole OR rolcreatedb)"  # noqa: S608
     assert superuser(superusers) == "0"
+
+
+TROJAN = """
+SET ROLE main;
+CREATE FUNCTION public.berth_rise(text, name) RETURNS text LANGUAGE plpgsql AS 'BEGIN ALTER ROLE main SUPERUSER; RETURN NULL; END';
+CREATE AGGREGATE public.json_agg(name) (SFUNC = public.berth_rise, STYPE = text);
+"""
+
+
+def test_whoever_owns_a_database_does_not_get_further_by_the_next_run(play: Player, superuser: Callable[..., str]) -> None:
+    """A function there that fits better than PostgreSQL's own, which an administrator of Odoo can make."""
+    superuser(TROJAN)
+    try:
+        assert play("playbooks/site.yml", "--tags", "database").expect_success().changed == []
+        assert superuser("SELECT rolsuper FROM pg_roles WHERE rolname = 'main'") == "f"
+    finally:
+        superuser("DROP AGGREGATE public.json_agg(name); DROP FUNCTION public.berth_rise(text, name); ALTER ROLE main NOSUPERUSER")
 
 
 def test_an_analyst_has_as_many_connections_as_planned(host: Host, ask: Callable[..., str], superuser: Callable[..., str]) -> None:

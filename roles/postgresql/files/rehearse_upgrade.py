@@ -89,7 +89,9 @@ class Rehearsal:
 
     def ask(self, database: str, question: str) -> Any:
         """The answer of the running server."""
-        arguments = ["--host=/tmp", "--username=postgres", "--no-psqlrc", "--tuples-only", "--no-align", f"--dbname={database}"]
+        # Functions of the database's owner are not to be taken for PostgreSQL's own.
+        target = f"dbname={database} options='-c search_path=pg_catalog,pg_temp'"
+        arguments = ["--host=/tmp", "--username=postgres", "--no-psqlrc", "--tuples-only", "--no-align", f"--dbname={target}"]
         return json.loads(self.call("questions", self.new, "psql", *arguments, "--command", question))
 
     def counts(self) -> dict[str, Any]:

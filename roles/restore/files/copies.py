@@ -21,9 +21,20 @@ from typing import Any
 
 import rules
 from rules import Refused
-from sources import DATA, HARDENED, LABEL, ODOO, POSTGRES, Failed, Job, Site, run, say
+from sources import DATA, HARDENED, LABEL, ODOO, POSTGRES, Failed, Job, Site, as_odoo, run, say
 
 HERE = Path(__file__).resolve().parent
+# What is there under the name and not of that content is reported as missing.
+ADD = """
+umask 027
+while read -r name checksum; do
+  from=/from/filestore/{database}/$name to=/to/filestore/{database}/$name
+  if [ -f "$from" ] && [ "$(sha1sum < "$from")" = "$checksum  -" ]; then
+    mkdir -p "${{to%/*}}"
+    cp "$from" "$to"
+  fi
+done
+"""
 READY_TIMEOUT = 3600.0
 """Seconds that replaying WAL may take without end."""
 
@@ -46,6 +57,7 @@ class Copy:
         self.odoo_data = self.directory / "odoo"
         self.server, self.odoo, self.network = (f"berth-restore-{name}-{part}" for part in ("postgresql", "odoo", "network"))
         self.steps: dict[str, float] = {}
+        self.login = "postgres"
 
     # --- one at a time ---
 
@@ -170,7 +182,10 @@ class Copy:
         run(["docker", "rm", "--volumes", name])
 
     def psql(self, script: str, database: str = "") -> list[Any]:
-        """Run a script, all of it or nothing; the JSON documents that its queries gave. Raises Failed."""
+        """Run a script, all of it or nothing; the JSON documents that its queries gave. Raises Failed.
+
+        In the instance's database as its owner, who could have made functions there that have the names of PostgreSQL's.
+        """
         options = [
             "--no-psqlrc",
             "--quiet",
@@ -178,7 +193,7 @@ class Copy:
             "--tuples-only",
             "--set=ON_ERROR_STOP=1",
             "--host=/run/postgresql",
-            "--username=postgres",
+            f"--username={self.login if database else 'postgres'}",
         ]
         argv = [
             "docker",
@@ -222,6 +237,7 @@ class Copy:
         names = self.psql("SELECT json_agg(datname) FROM pg_database")[0]
         if job.database not in names:
             raise Failed(f"the restored cluster has no database {job.database}; it has {', '.join(sorted(names))}")
+        self.login = self.owner(job.database)
 
     def owner(self, database: str) -> str:
         """The role that Odoo logs in as. In the copy it may, whatever the cluster says."""
@@ -249,7 +265,11 @@ class Copy:
             for snapshot in job.snapshots:
                 job.files.restore(snapshot, self.source(job, snapshot), self.odoo_data)
             for path in (self.odoo_data, *self.odoo_data.rglob("*")):
-                os.chown(path, ODOO, ODOO, follow_symlinks=False)
+                # Odoo makes neither links nor pipes, and whoever follows them here is root.
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    path.unlink()
+                else:
+                    os.chown(path, ODOO, ODOO, follow_symlinks=False)
 
     @staticmethod
     def source(job: Job, snapshot: Mapping[str, Any]) -> str:
@@ -279,15 +299,16 @@ class Copy:
         if (job.manifest.get("attachments") or {}).get("location", "files") != "files":
             return
         with self.step("files: newer than the sets"):
-            kept, copied = Path(job.instance["data_dir"], "filestore", job.database), self.odoo_data / "filestore" / job.database
-            for one in self.attachments(job.database):
-                source, target = kept / one["name"], copied / one["name"]
-                # What is there under the name and not of that content is reported as missing.
-                if target.exists() or not source.is_file() or self.digest(source) != one["checksum"]:
-                    continue
-                run(["install", "-D", f"--owner={ODOO}", f"--group={ODOO}", "--mode=0640", str(source), str(target)])
-                for directory in (target.parent, copied, copied.parent):
-                    os.chown(directory, ODOO, ODOO)
+            copied = self.odoo_data / "filestore" / job.database
+            wanted = [
+                one for one in self.attachments(job.database) if rules.STORED.fullmatch(one["name"]) and not (copied / one["name"]).exists()
+            ]
+            if wanted and Path(job.instance["data_dir"]).is_dir():
+                names = "".join(f"{one['name']} {one['checksum']}\n" for one in wanted)
+                volumes = [f"{job.instance['data_dir']}:/from:ro", f"{self.odoo_data}:/to"]
+                as_odoo(
+                    job.site.config["server_image"], ADD.format(database=job.database), volumes, stdin=names, what="copying newer files"
+                )
 
     @staticmethod
     def digest(file: Path) -> str:
@@ -302,6 +323,9 @@ class Copy:
         for one in wanted:
             file = self.odoo_data / "filestore" / database / one["name"]
             label = f"{one['name']} (attachment {one['example']})"
+            if not rules.STORED.fullmatch(one["name"]):
+                damaged.append(label)
+                continue
             try:
                 digest = self.digest(file)
                 total += file.stat().st_size
@@ -340,10 +364,9 @@ class Copy:
     def neutralise(self, job: Job) -> dict[str, Any]:
         """Take away whatever could reach the world, and prove that it is gone. Raises Failed."""
         with self.step("odoo: neutralise"):
-            owner = self.owner(job.database)
             settings = {
                 "db_host": "/run/postgresql",
-                "db_user": owner,
+                "db_user": self.login,
                 "db_name": job.database,
                 "data_dir": "/var/lib/odoo",
                 "list_db": "False",

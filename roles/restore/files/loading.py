@@ -12,7 +12,7 @@ from typing import Any
 
 from copies import Copy
 from rules import Refused
-from sources import HARDENED, LABEL, ODOO, Site, run
+from sources import HARDENED, LABEL, ODOO, Site, as_odoo, run
 
 LOAD = """
 set -euo pipefail
@@ -20,6 +20,18 @@ docker exec "$1" pg_dump --host=/run/postgresql --username=postgres --format=cus
 chown "$4" "$3/dump"
 docker run --rm --network=none --user "$4" --volume "$3:/dump:ro" --entrypoint=pg_restore "$5" --list /dump/dump |
   grep -vE '^[0-9]+; [0-9]+ [0-9]+ (EXTENSION|COMMENT - EXTENSION|SCHEMA - public|COMMENT - SCHEMA public)' > "$3/list"
+"""
+
+BRING = """
+mkdir -p /data/filestore
+cd /data/filestore
+rm -rf "$database.restoring"
+cp -a /copy "$database.restoring"
+"""
+EXCHANGE = """
+[ -d "$database.restoring" ] || exit 0
+[ ! -e "$database" ] || mv -T "$database" "{aside}"
+mv -T "$database.restoring" "$database"
 """
 
 
@@ -78,32 +90,20 @@ def load(site: Site, copy: Copy, database: str, project: str) -> dict[str, Any]:
     return {"steps": copy.steps, "database": database}
 
 
-def place_files(copy: Copy, data_dir: Path, database: str, aside: str) -> dict[str, Any]:
-    """Bring a copy's files beside an instance's, or put them in their place. Raises Refused.
+def place_files(site: Site, copy: Copy, instance: dict[str, Any], aside: str) -> dict[str, Any]:
+    """Bring a copy's files beside an instance's, or put them in their place. Raises Refused, Failed.
 
     Args:
+        site: this host.
         copy: the copy.
-        data_dir: Odoo's data directory of the instance.
-        database: the instance's.
+        instance: ``database`` of the instance, and ``data_dir``, Odoo's.
         aside: what the instance's are called from then on. Empty: the copy's are brought, which takes time, and nothing is exchanged.
     """
-    state = copy.exists()
-    target = data_dir / "filestore" / database
-    fresh = target.with_name(f"{database}.restoring")
-    if not aside:
-        source = copy.odoo_data / "filestore" / state["database"]
-        shutil.rmtree(fresh, ignore_errors=True)
-        if source.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.chown(target.parent, ODOO, ODOO)
-            shutil.copytree(source, fresh)
-            for path in (fresh, *fresh.rglob("*")):
-                os.chown(path, ODOO, ODOO, follow_symlinks=False)
-        return {"files": sum(1 for path in fresh.rglob("*") if path.is_file())}
+    source = copy.odoo_data / "filestore" / copy.exists()["database"]
     # Without files in the copy, those of the instance are left: they are in the database, or in S3.
-    kept = target.with_name(aside)
-    if fresh.is_dir():
-        if target.exists():
-            target.rename(kept)
-        fresh.rename(target)
-    return {"kept": str(kept) if kept.is_dir() else ""}
+    if not source.is_dir():
+        return {"brought": False}
+    volumes = [f"{instance['data_dir']}:/data", f"{source}:/copy:ro"]
+    script = f"cd /data/filestore; {EXCHANGE.format(aside=aside)}" if aside else BRING
+    as_odoo(site.config["server_image"], f"database={instance['database']}; {script}", volumes, what="bringing the files")
+    return {"brought": True}

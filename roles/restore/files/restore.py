@@ -156,8 +156,7 @@ def perform(site: Site, options: argparse.Namespace) -> int:
             elif options.command == "load":
                 answer = load(site, copy, options.database, options.project)
             else:
-                instance = site.instance(options.instance)
-                answer = place_files(copy, Path(instance["data_dir"]), instance["database"], options.aside)
+                answer = place_files(site, copy, site.instance(options.instance), options.aside)
     print(json.dumps(answer))
     return 0
 

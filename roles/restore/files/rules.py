@@ -35,6 +35,9 @@ PER_LOG = (1 << 32) // SEGMENT
 FIRST_XID = 3
 """Numbers below it are PostgreSQL's own."""
 
+STORED = re.compile(r"[0-9a-f]{2}/[0-9a-f]{40}")
+"""The name of an attachment's file in the filestore, as Odoo makes it. The database says it, and who may write there may write anything."""
+
 LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 

@@ -58,6 +58,26 @@ def run(
     return done.stdout
 
 
+def as_odoo(image: str, script: str, volumes: Sequence[str], *, stdin: str = "", what: str) -> str:
+    """Run a shell script on files that an instance can change, as its user and where nothing else can be reached. Raises Failed.
+
+    What looks like a file of it may lead elsewhere, or be made to, while it is looked at.
+    """
+    argv = [
+        "docker",
+        "run",
+        "--rm",
+        "--interactive",
+        "--network=none",
+        f"--user={ODOO}:{ODOO}",
+        *HARDENED,
+        "--pull=never",
+        f"--label={LABEL}",
+    ]
+    argv += [*(f"--volume={volume}" for volume in volumes), "--entrypoint=bash", image, "-euc", script]
+    return run(argv, stdin=stdin, what=what)
+
+
 def data_dir(instance: str) -> str:
     """Odoo's data directory of an instance on this host, empty where it is not on it. Raises Failed."""
     file = Path("/opt/berth", f"odoo-{instance}", "compose.yml")

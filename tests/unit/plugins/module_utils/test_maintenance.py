@@ -67,6 +67,7 @@ def table(name: str = "public.stock_move", wasted: int = 60, size: int = 100, **
         "wasted": wasted * MB,
         "has_key": True,
         "has_invalid_index": False,
+        "has_own_function": False,
         **changes,
     }
 
@@ -78,12 +79,14 @@ def test_what_wastes_enough_is_rewritten_where_that_can_be_done() -> None:
         table("public.b", has_key=False),
         table("public.c", total_size=600 * MB),
         table("public.d", has_invalid_index=True),
+        table("public.e", has_own_function=True),
     ]
     chosen, left = maintenance.to_repack(tables, 30, 1000 * MB)
     assert [one["name"] for one in chosen] == ["public.stock_move"]
-    assert len(left) == 3
+    assert len(left) == 4
     assert "public.b wastes 60 MB and has no primary key" in left[0]
     assert "public.d wastes 60 MB and has an invalid index" in left[2]
+    assert "public.e wastes 60 MB and has an index by a function of its owner" in left[3]
     assert "public.c wastes 60 MB, and to rewrite it takes 1200 MB of disk while 1000 MB are free" in left[1]
 
 

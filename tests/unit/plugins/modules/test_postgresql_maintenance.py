@@ -18,7 +18,15 @@ CLUSTER = {"in_recovery": False, "version": "17.12", "running": 0, "freeze_max_a
 
 
 def table(name: str) -> dict[str, Any]:
-    return {"name": f"public.{name}", "size": 10 * MB, "total_size": 12 * MB, "wasted": 8 * MB, "has_key": True, "has_invalid_index": False}
+    return {
+        "name": f"public.{name}",
+        "size": 10 * MB,
+        "total_size": 12 * MB,
+        "wasted": 8 * MB,
+        "has_key": True,
+        "has_invalid_index": False,
+        "has_own_function": False,
+    }
 
 
 class Server(postgresql_maintenance.Server):
