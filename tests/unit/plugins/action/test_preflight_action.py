@@ -69,29 +69,6 @@ def test_what_cannot_be_rendered_is_named_and_a_secrets_reason_is_not_said() -> 
 
 
 @pytest.mark.parametrize(
-    ("written", "wanted"),
-    [
-        ("/srv/{{ odoo_name }}", {"main": "/srv/main", "shop": "/srv/shop"}),
-        ("/srv/odoo", {"main": "/srv/odoo", "shop": "/srv/odoo"}),
-        ("{{ of_vm1 }}", {}),
-        (None, {}),
-    ],
-)
-def test_a_directory_is_read_for_each_instance(written: str | None, wanted: dict[str, str]) -> None:
-    instances = {"odoo_instances": {"main": {}, "shop": {}}}
-    own = {**instances, **({"odoo_data_dir": Broken()} if written else {})}
-    hostvars = HostVars(vm1={**instances, "of_vm1": "/srv/vm1"}, vm2=own)
-    if written:
-        dict.__getitem__(hostvars, "vm2")["odoo_data_dir"] = Written(written)
-    plugin = action(preflight)
-    plugin._templar = Templar(variables={})
-    task_vars = {"hostvars": hostvars, "inventory_hostname": "vm1", **hostvars.raw_get("vm1")}
-    found = plugin._host("vm2", {"host": {}}, False, ["odoo_instances", "odoo_data_dir"], task_vars)
-    assert found.data_dirs == wanted
-    assert ("odoo_data_dir" in found.unrenderable) == (written == "{{ of_vm1 }}")
-
-
-@pytest.mark.parametrize(
     ("answer", "failure"),
     [
         ({"unreachable": True, "msg": "no route\n to host"}, "unreachable: no route to host"),
