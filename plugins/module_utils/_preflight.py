@@ -39,8 +39,8 @@ UNREACHABLE_REMEDY = "try: ansible {host} -m ansible.builtin.ping -b"
 class Rules(NamedTuple):
     """What the variables of the preflight role ask for."""
 
-    minimum_memory_mb: int = 1024
-    minimum_disk_gb: int = 20
+    minimum_memory_mb: int = 900
+    minimum_disk_gb: int = 18
     minimum_free_gb: int = 5
     cpu_flags: tuple[str, ...] = ("sse4_2", "popcnt")
     maximum_clock_skew_s: float = 2.0

@@ -769,7 +769,7 @@ def check_topology(tiers: Any) -> Iterator[Problem]:
             "groups database and witness",
             f"{len(members)} etcd members ({', '.join(members)}), of which none may fail: the rest would be no majority, and nothing would fail over",
             "an odd number",
-            f"add a host to the group witness (etcd alone, 512 MB; an app host will do), or go on with {len(members) - 1}",
+            f"add a host to the group witness (etcd alone, a machine with 1 GB of memory; an app host will do), or go on with {len(members) - 1}",
         )
     caches = list(tiers.get("cache") or [])
     if caches and len(caches) % 2 == 0:
@@ -925,10 +925,10 @@ def published_ports(host: str, tiers: Mapping[str, Collection[str]], instances: 
 
 
 class HostRules(NamedTuple):
-    """What a machine must have."""
+    """What a machine must have, as its kernel says it: MemTotal of a machine sold as 1 GB is some 960 MB, ext4 on a disk sold as 20 GB some 18.1 GB."""
 
-    minimum_memory_mb: int = 1024
-    minimum_disk_gb: int = 20
+    minimum_memory_mb: int = 900
+    minimum_disk_gb: int = 18
     minimum_free_gb: int = 5
     cpu_flags: tuple[str, ...] = ("sse4_2", "popcnt")
     ports: tuple[tuple[str, int], ...] = ()

@@ -42,13 +42,13 @@ options:
     elements: dict
     default: []
   minimum_memory_mb:
-    description: Memory that every host must have, in MB.
+    description: Memory that every host must have, in MB, as its kernel counts it.
     type: int
-    default: 1024
+    default: 900
   minimum_disk_gb:
-    description: Size of the disks that hold data and images, in GB.
+    description: Size of the disks that hold data and images, in GB, as their file system counts it.
     type: int
-    default: 20
+    default: 18
   minimum_free_gb:
     description: Free space on these disks, in GB.
     type: int

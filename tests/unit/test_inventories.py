@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible import constants
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
@@ -74,6 +76,21 @@ class Example:
 def example(request: pytest.FixtureRequest) -> Example:
     """Each of them."""
     return Example(request.param)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_certificates_have_a_place_that_is_no_inventory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = shutil.copytree(COLLECTION / "inventories" / name, tmp_path / name)
+    place = directory / "group_vars/all/certificates"
+    place.mkdir()
+    (place / "main.crt").write_text(CERTIFICATE)
+    (place / "main.key").write_text(KEY)
+    monkeypatch.setattr(constants, "INVENTORY_ANY_UNPARSED_IS_FAILED", True)
+    loader = DataLoader()
+    manager = InventoryManager(loader=loader, sources=[str(directory)])
+    own = VariableManager(loader=loader, inventory=manager).get_vars(host=manager.get_hosts()[0])
+    for kind, file in own["traefik_certificates"]["main"].items():
+        assert f"inventory_dir ~ '/group_vars/all/certificates/main.{'crt' if kind == 'certificate' else 'key'}'" in file
 
 
 def test_preflight_finds_nothing(example: Example) -> None:

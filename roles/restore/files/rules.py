@@ -9,7 +9,8 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from functools import cache
 from random import Random
 from typing import Any, NamedTuple
@@ -37,6 +38,8 @@ FIRST_XID = 3
 
 STORED = re.compile(r"[0-9a-f]{2}/[0-9a-f]{40}")
 """The name of an attachment's file in the filestore, as Odoo makes it. The database says it, and who may write there may write anything."""
+TIMES = "2026-11-25T14:03:59 (UTC) or 2026-11-25T15:03:59+01:00"
+"""The same moment as people may write it, without a blank."""
 
 LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
@@ -81,7 +84,14 @@ def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise Refused(f"time {text!r} is none: expected such as '2026-11-25 14:03:59' (UTC) or '2026-11-25 15:03:59+01:00'") from error
+        raise Refused(f"time {text!r} is none: expected such as {TIMES}") from error
+    with suppress(ValueError):
+        # Python reads a date alone as its midnight, which nobody meant who typed a time behind a blank.
+        date.fromisoformat(text.strip())
+        raise Refused(
+            f"time {text!r} is a date without a time of day. With -e a value ends at a blank, also within quotes: type a T in its place, such as "
+            f"-e time={TIMES}. Midnight is T00:00"
+        )
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
 
 

@@ -208,7 +208,15 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("2026-11-25 14:03:59", 14), ("2026-11-25T14:03:59Z", 14), ("2026-11-25 14:03:59+01:00", 13), ("2026-11-25 14:03:59.5", 14)],
+    [
+        ("2026-11-25T14:03:59", 14),
+        ("2026-11-25T14:03:59Z", 14),
+        ("2026-11-25T14:03:59+01:00", 13),
+        ("2026-11-25T00:00", 0),
+        ("2026-11-25 14:03:59", 14),
+        ("2026-11-25 14:03:59+01:00", 13),
+        ("2026-11-25 14:03:59.5", 14),
+    ],
 )
 def test_a_time_without_a_zone_is_utc(text: str, wanted: int) -> None:
     assert rules.moment(text).hour == wanted
@@ -216,8 +224,16 @@ def test_a_time_without_a_zone_is_utc(text: str, wanted: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25.11.2026", "2026-13-01"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(rules.Refused, match="expected such as"):
+    with pytest.raises(rules.Refused, match="expected such as 2026-11-25T14:03:59 "):
         rules.moment(text)
+
+
+@pytest.mark.parametrize("text", ["2026-11-25", " 2026-11-25 ", "20261125", "2026-W48-3"])
+def test_a_date_alone_is_what_the_command_line_left_of_a_time_behind_a_blank(text: str) -> None:
+    with pytest.raises(rules.Refused) as refused:
+        rules.moment(text)
+    assert str(refused.value).startswith(f"time {text!r} is a date without a time of day. With -e a value ends at a blank")
+    assert "type a T in its place, such as -e time=2026-11-25T14:03:59 (UTC)" in str(refused.value)
 
 
 # --- which backup ---

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.berth.odoo.plugins.module_utils import _status
+
+PLAYBOOKS = Path(__file__).parents[4] / "playbooks"
 
 
 def service(**changes: Any) -> dict[str, Any]:
@@ -125,6 +129,34 @@ def test_a_silent_or_empty_host_is_a_problem() -> None:
         "vm2: nothing is deployed; run playbooks/site.yml",
         "vm3: Docker does not answer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        (
+            host(
+                services=[service(project="etcd", service="etcd", version="3.5.16")],
+                redis=None,
+                watchdog=None,
+                huge_pages={"wanted": 0, "reserved": 0},
+            ),
+            "",
+        ),
+        (host(services=[service(project="etcd", service="etcd", state="exited", health="none")]), "etcd/etcd is exited (exit code 0)"),
+        (host(services=[service(project="etcd", service="etcd", health="unhealthy")]), "etcd/etcd is running but unhealthy"),
+        ({"unreachable": "timed out"}, "unreachable: timed out"),
+    ],
+)
+def test_a_witness_runs_etcd_alone_and_is_missed_when_it_does_not(info: dict[str, Any], words: str) -> None:
+    hosts = {"db1": host(services=[service(project="etcd", service="etcd")]), "witness1": info}
+    assert problems(hosts) == ([f"witness1: {words}"] if words else [])
+    assert "on 2 host(s)." in screen(hosts)
+
+
+def test_status_asks_each_host_that_site_prepares() -> None:
+    status, site = (yaml.safe_load((PLAYBOOKS / name).read_text(encoding="utf-8")) for name in ("status.yml", "site.yml"))
+    assert [status[0]["hosts"]] == [play["hosts"] for play in site if play["name"] == "Prepare the hosts"]
 
 
 def test_what_the_members_say_is_said_once() -> None:

@@ -619,6 +619,12 @@ def test_a_good_machine_passes() -> None:
     assert not list(_validate.check_host("vm1", FACTS, _validate.HostRules(ports=(("", 443),))))
 
 
+def test_what_is_sold_as_1_gb_and_20_gb_passes() -> None:
+    # MemTotal of 1 GiB, and ext4 on 20,000,000,000 bytes beside the other partitions of Debian's image for clouds.
+    disk = {**FACTS["disks"][0], "size_mb": 18_505, "free_mb": 16_000}
+    assert not list(_validate.check_host("vm1", {**FACTS, "memory_mb": 957, "disks": [disk]}, _validate.HostRules()))
+
+
 @pytest.mark.parametrize(
     ("facts", "subject", "words"),
     [
