@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import ANSWER, TableStep, leftovers, listed, shown
+from ansible_collections.berth.odoo.plugins.module_utils._odoo_inside import ANSWER, TableStep, leftovers, listed, shown, website_scope
 from ansible_collections.berth.odoo.plugins.module_utils._odoo_oidc import provider_changes, provider_view
 from ansible_collections.berth.odoo.plugins.module_utils._validate import MODULE_NAME
 
@@ -127,6 +127,9 @@ def database_changes(wanted: Mapping[str, Any], state: Mapping[str, Any], passwo
     changes.extend(
         f"set system parameter {key}" for key, value in sorted(wanted["parameters"].items()) if state["parameters"].get(key) != value
     )
+    scope = website_scope(wanted["parameters"])
+    if others := sum(found != scope for found in state["websites"] if scope):
+        changes.append(f"set who may sign up on {others} website{'s' if others > 1 else ''}")
     if state.get("files"):
         changes.append(f"copy {state['files']} attachments from files of this host into the database")
     return [*changes, *install, *provider_changes(wanted["provider"], state["oidc"], wanted["passwords"])]
@@ -139,6 +142,7 @@ def database_view(state: Mapping[str, Any], wanted: Mapping[str, Any], steps: Se
         "languages": state["languages"],
         "administrator's login": state["login"],
         "system parameters": {key: state["parameters"].get(key) for key in sorted(wanted["parameters"])},
+        **_websites_view(wanted, state["websites"]),
         "modules": sorted(name for name in wanted["modules"] if state["modules"].get(name) == "installed"),
         "OpenID provider": provider_view(state["oidc"]["provider"], wanted["provider"] or {"enabled": False}),
         **({} if wanted["passwords"] else {"passwords beside the OpenID provider": state["oidc"]["passwords"]}),
@@ -153,6 +157,7 @@ def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_ri
         "languages": sorted({*state["languages"], wanted["language"]}),
         "administrator's login": wanted["login"],
         "system parameters": dict(sorted(wanted["parameters"].items())),
+        **_websites_view(wanted, [website_scope(wanted["parameters"]) for _ in state["websites"]]),
         "modules": sorted(set(wanted["modules"])),
         "OpenID provider": provider_view(
             wanted["provider"] or (state["oidc"]["provider"] and {"enabled": False}), wanted["provider"] or {"enabled": False}
@@ -163,6 +168,10 @@ def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_ri
     if state["initialised"] and not password_right:
         view["administrator's password"] = "(another one)"
     return view
+
+
+def _websites_view(wanted: Mapping[str, Any], scopes: Sequence[str]) -> dict[str, Any]:
+    return {"sign-up on websites": list(scopes)} if scopes and website_scope(wanted["parameters"]) else {}
 
 
 def _tables_view(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

@@ -57,6 +57,9 @@ OWNER = ".berth-owner"
 PROVIDER = ("berth", "oidc_provider")
 ADMINISTRATOR = "id = (SELECT res_id FROM ir_model_data WHERE module = 'base' AND name = 'user_admin' AND model = 'res.users')"
 SIGNING_IN = f"(oauth_uid IS NOT NULL OR {ADMINISTRATOR}) AND coalesce(password, '') <> ''"
+# Who may sign up. The module website asks each website's column instead.
+SIGN_UP = "auth_signup.invitation_scope"
+SIGN_UP_COLUMN = "auth_signup_uninvited"
 # How long an OpenID provider has to say what it is, in seconds.
 PROVIDER_WAITS_S = 10
 # Attachments in the data directory.
@@ -162,6 +165,12 @@ def load_problems(names: Sequence[str], available: Iterable[str]) -> list[str]:
 def leftovers(modules: Mapping[str, str]) -> dict[str, str]:
     """Return the modules that an unfinished operation left in a state between two others."""
     return {name: state for name, state in modules.items() if state in TRANSITIONAL}
+
+
+def website_scope(parameters: Mapping[str, str]) -> str:
+    """Return who may sign up on websites by these system parameters; nothing where they do not say it."""
+    # Any other word means to Odoo what b2b does, and no website takes it.
+    return ("b2c" if parameters[SIGN_UP] == "b2c" else "b2b") if SIGN_UP in parameters else ""
 
 
 # --- tables, without any input or output --------------------------------------------------------------------------------
@@ -370,6 +379,7 @@ def read_state(
         "version": "",
         "modules": {},
         "parameters": {},
+        "websites": [],
         "languages": [],
         "country": "",
         "login": "",
@@ -389,6 +399,7 @@ def read_state(
                 state["version"] = version or ""
         keys = [*parameters, "base.partially_updated_database"]
         state["parameters"] = dict(rows(connection, "SELECT key, value FROM ir_config_parameter WHERE key = ANY(%s)", keys))
+        state["websites"] = read_websites(connection)
         state["languages"] = [code for (code,) in rows(connection, "SELECT code FROM res_lang WHERE active ORDER BY code")]
         for login, password in rows(connection, f"SELECT login, password FROM res_users WHERE {ADMINISTRATOR}"):  # noqa: S608 - of this file
             state["login"], state["password_hash"] = login, password or ""
@@ -405,6 +416,14 @@ def read_state(
         here, state["files_elsewhere"] = attachment_files(connection, filestore)
         state["files"] = len(here)
     return state
+
+
+def read_websites(connection: Any) -> list[str]:
+    """Return who may sign up on each website, without those that leave it to the system parameter."""
+    has = "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('website') AND attname = %s AND NOT attisdropped"
+    if not rows(connection, has, SIGN_UP_COLUMN):
+        return []
+    return [scope for (scope,) in rows(connection, f"SELECT {SIGN_UP_COLUMN} FROM website WHERE {SIGN_UP_COLUMN} <> '' ORDER BY id")]  # noqa: S608 - of this file
 
 
 def read_tables(connection: Any, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -624,9 +643,15 @@ def check_version(state: Mapping[str, Any], available: Mapping[str, Mapping[str,
 
 
 def set_parameters(env: Any, wanted: Mapping[str, str]) -> None:
-    """Set system parameters."""
+    """Set system parameters, and on the websites who may sign up: website asks them, and website_sale opens all of them."""
     for key, value in wanted.items():
         env["ir.config_parameter"].set_param(key, value)
+    scope = website_scope(wanted)
+    if scope and "website" in env:
+        # One that has nothing asks the parameter. Each write empties Odoo's caches.
+        others = env["website"].with_context(active_test=False).search([(SIGN_UP_COLUMN, "not in", [scope, False])])
+        if others:
+            others.write({SIGN_UP_COLUMN: scope})
 
 
 def set_language(env: Any, code: str) -> None:

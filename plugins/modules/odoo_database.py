@@ -68,6 +68,7 @@ options:
     description:
       - System parameters (C(ir.config_parameter)) to keep, by key. The others are left alone.
       - A module that is installed in the same run does not change them.
+      - C(auth_signup.invitation_scope), where it is among them, is also what all websites say, which the module C(website) asks instead.
     type: dict
     default: {}
   attachments_in_database:

@@ -29,6 +29,12 @@ def test_nobody_makes_an_account_without_an_invitation(visitor: Odoo) -> None:
     assert visitor.request("/web/signup").status == 404
 
 
+def test_nobody_tries_passwords_past_the_login_page(admin: Odoo, admin_password: str) -> None:
+    credential = {"type": "password", "login": "admin", "password": admin_password}
+    with pytest.raises(AssertionError, match=r"Private methods \(such as 'res\.users\.authenticate'\)"):
+        admin.call("res.users", "authenticate", [], credential, {"interactive": False})
+
+
 def test_modules_of_the_inventory_are_installed_without_demo_data(admin: Odoo) -> None:
     names = ["stock", "sale_management"]
     modules = admin.call("ir.module.module", "search_read", [["name", "in", names]], fields=["name", "state", "demo"])

@@ -234,9 +234,9 @@ def main() -> None:
     config.parse_config([])
     initialize_sys_path()
     import odoo.addons  # type: ignore[import-not-found]
-    from odoo.addons.berth_runtime import logs, repeat, sessions  # type: ignore[import-not-found]
+    from odoo.addons.berth_runtime import logs, remote, repeat, sessions  # type: ignore[import-not-found]
 
-    if problems := [*logs.unexpected(), *repeat.unexpected(), *sessions.unexpected()]:
+    if problems := [*logs.unexpected(), *remote.unexpected(), *repeat.unexpected(), *sessions.unexpected()]:
         raise SystemExit(f"the add-on berth_runtime does not fit this Odoo: {'; '.join(problems)}")
     paths = [Path(path) for path in odoo.addons.__path__]
     modules = read_modules(paths)

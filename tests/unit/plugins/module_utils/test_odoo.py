@@ -30,6 +30,7 @@ STATE = {
     "languages": ["en_US"],
     "login": "admin",
     "parameters": {"report.url": "http://web:8069"},
+    "websites": [],
     "modules": {"base": "installed", "stock": "installed"},
     "oidc": {"provider": {}, "odoo_com": False, "passwords": 1, "administrators": 0},
 }
@@ -60,6 +61,23 @@ def test_each_difference_is_named() -> None:
         "copy 3 attachments from files of this host into the database",
         "install stock",
     ]
+
+
+def test_websites_say_who_may_sign_up_as_the_system_parameter_does() -> None:
+    key = "auth_signup.invitation_scope"
+    for value, scope, left in (("b2b", "b2b", "2 websites"), ("b2c", "b2c", "1 website"), ("nobody", "b2b", "2 websites")):
+        wanted = {**WANTED, "parameters": {key: value}}
+        state = {**STATE, "parameters": {key: value}, "websites": ["b2c", "b2b", "b2c"]}
+        assert odoo.database_changes(wanted, state, password_right=True) == [f"set who may sign up on {left}"]
+        assert odoo.database_view(state, wanted, [])["sign-up on websites"] == ["b2c", "b2b", "b2c"]
+        assert odoo.wanted_view(state, wanted, True, [])["sign-up on websites"] == [scope] * 3
+        assert odoo.database_changes(wanted, {**state, "websites": [scope] * 3}, password_right=True) == []
+
+
+def test_websites_are_left_alone_where_nobody_says_who_may_sign_up() -> None:
+    state = {**STATE, "websites": ["b2c"]}
+    assert odoo.database_changes(WANTED, state, password_right=True) == []
+    assert odoo.database_view(state, WANTED, []) == odoo.wanted_view(state, WANTED, True, [])
 
 
 @pytest.mark.parametrize(("note", "verb"), [("", "initialise"), ("berth: initialising", "continue the interrupted initialisation of")])

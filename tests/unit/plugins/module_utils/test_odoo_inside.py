@@ -48,6 +48,52 @@ def test_every_reason_is_named() -> None:
     ]
 
 
+class Records:
+    """Odoo's records of one model, as far as parameters are set."""
+
+    def __init__(self, scopes: list[str]) -> None:
+        self.scopes = scopes
+        self.written: list[Any] = []
+
+    def set_param(self, key: str, value: str) -> None:
+        self.written.append((key, value))
+
+    def with_context(self, **context: Any) -> Records:
+        assert context == {"active_test": False}
+        return self
+
+    def search(self, domain: list[Any]) -> Any:
+        ((field, operator, [scope, nothing]),) = domain
+        assert (field, operator, nothing) == ("auth_signup_uninvited", "not in", False)
+        return self if any(found not in ("", scope) for found in self.scopes) else []
+
+    def write(self, values: dict[str, str]) -> None:
+        self.written.append(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "scopes", "written"),
+    [
+        ({"auth_signup.invitation_scope": "b2b"}, ["b2c", "b2b"], [{"auth_signup_uninvited": "b2b"}]),
+        ({"auth_signup.invitation_scope": "b2c"}, ["b2b"], [{"auth_signup_uninvited": "b2c"}]),
+        ({"auth_signup.invitation_scope": "nobody"}, ["b2c"], [{"auth_signup_uninvited": "b2b"}]),
+        ({"auth_signup.invitation_scope": "b2b"}, ["b2b", ""], []),
+        ({"report.url": "http://web:8069"}, ["b2c"], []),
+    ],
+)
+def test_websites_get_who_may_sign_up(given: dict[str, str], scopes: list[str], written: list[dict[str, str]]) -> None:
+    env = {"ir.config_parameter": Records([]), "website": Records(scopes)}
+    inside.set_parameters(env, given)
+    assert env["ir.config_parameter"].written == list(given.items())
+    assert env["website"].written == written
+
+
+def test_parameters_are_set_where_there_are_no_websites() -> None:
+    env = {"ir.config_parameter": Records([])}
+    inside.set_parameters(env, {"auth_signup.invitation_scope": "b2b"})
+    assert env["ir.config_parameter"].written == [("auth_signup.invitation_scope", "b2b")]
+
+
 def test_connection_arguments_are_those_of_odoo() -> None:
     options = {"db_name": "main", "db_host": "pgbouncer", "db_port": "6432", "db_user": "odoo", "db_password": "False", "workers": "2"}
     assert inside.connection_arguments(options) == {"dbname": "main", "host": "pgbouncer", "port": "6432", "user": "odoo"}

@@ -96,7 +96,14 @@ def test_passwords_are_taken_where_they_shall_not_be() -> None:
 
 def test_the_diff_shows_the_record_and_never_a_secret() -> None:
     wanted = {"language": "en_US", "login": "admin", "parameters": {}, "modules": ["auth_oidc"], "provider": RECORD, "passwords": True}
-    state = {"initialised": True, "languages": ["en_US"], "login": "admin", "parameters": {}, "modules": {"auth_oidc": "installed"}}
+    state = {
+        "initialised": True,
+        "websites": [],
+        "languages": ["en_US"],
+        "login": "admin",
+        "parameters": {},
+        "modules": {"auth_oidc": "installed"},
+    }
     view = "OpenID provider"
 
     def sides(wanted: dict[str, Any], provider: dict[str, Any]) -> tuple[Any, Any]:

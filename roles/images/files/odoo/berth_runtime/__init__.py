@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 
-from . import logs, repeat, sessions
+from . import logs, remote, repeat, sessions
 
 
 def post_load() -> None:
     """Put the pieces in place. Odoo calls this once, before it serves anything."""
     logs.post_load(numbered=os.environ.get("BERTH_REQUEST_IDS") == "1", as_json=os.environ.get("BERTH_LOG") == "json")
+    remote.post_load()
     if file := os.environ.get("BERTH_SESSIONS"):
         sessions.post_load(file)
     if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
