@@ -42,7 +42,9 @@ PRIORITY = {"deny": 1000, "websocket": 900, "login": 800, "api": 700, "report": 
 # Paths that nobody needs from outside. Database manager: odoo/addons/web/controllers/database.py. queue_job's runner is anonymous.
 # The names of installed modules are on /website/info, the model of every field on /doc.
 # A zip file with modules is taken on /base_import_module for an administrator's password; people at work upload through the web client.
-DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer", "base_import_module")
+# The editor's preview of a link fetches for everybody whatever address is named, from inside, without a limit of time or size.
+PREVIEW = "html_editor/link_preview_external"
+DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer", "base_import_module", PREVIEW)
 # Login by password and unlimited calls; removed in Odoo 20. The successor is /json/2 with API keys.
 DENIED_LEGACY_RPC = ("xmlrpc", "jsonrpc")
 # Each attempt costs a worker a deliberately slow hash (passlib, pbkdf2).
@@ -51,7 +53,7 @@ LOGIN = ("web/login", "web/session/authenticate", "web/reset_password", "web/sig
 LOGIN_BY_ANY_METHOD = ("web/session/authenticate",)
 # What an administrator has called a language in addresses (res.lang, url_code) may be any text, and precedes these. The other paths could be the end
 # of somebody else's, so that only names which Odoo itself gives languages may precede them.
-AFTER_ANYTHING = ("web/database", "queue_job", "base_import_module", *DENIED_LEGACY_RPC, *LOGIN)
+AFTER_ANYTHING = ("web/database", "queue_job", "base_import_module", PREVIEW, *DENIED_LEGACY_RPC, *LOGIN)
 API = ("json", *DENIED_LEGACY_RPC)
 # wkhtmltopdf calls Odoo while a worker waits for it. Barcodes and previews of pictures are no reports.
 REPORT = ("report/pdf", "report/html", "report/text", "report/download", "web/export")

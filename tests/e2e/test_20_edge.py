@@ -81,6 +81,7 @@ def test_root_leads_to_the_login_page(visitor: Odoo) -> None:
         "/web/login/../database/manager",
         "/queue_job/runjob",
         "/website/info",
+        "/html_editor/link_preview_external",
         "/xmlrpc/2/common",
         "/xmlrpc/2/db",
         "/jsonrpc",

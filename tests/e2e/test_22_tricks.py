@@ -83,6 +83,8 @@ TRICKS = [
     b"/english/jsonrpc",
     b"/xmlrpc/2/db",
     b"/base_import_module/login_upload",
+    b"/html_editor/link_preview_external",
+    b"/en%2fhtml_editor//link_preview_external",
 ]
 
 
