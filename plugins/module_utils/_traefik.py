@@ -49,8 +49,9 @@ DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer", "bas
 DENIED_LEGACY_RPC = ("xmlrpc", "jsonrpc")
 # Each attempt costs a worker a deliberately slow hash (passlib, pbkdf2).
 LOGIN = ("web/login", "web/session/authenticate", "web/reset_password", "web/signup")
-# Odoo takes a password here whatever the method is; the other pages are forms that everybody may look at.
-LOGIN_BY_ANY_METHOD = ("web/session/authenticate",)
+# Odoo takes a password at the first whatever the method is. The others tell by a GET whether an address has an account (signup_email, which Odoo
+# also reads from the body of a GET, so that a rule for the query would not do). /web/login is a form that everybody may look at.
+LOGIN_BY_ANY_METHOD = ("web/session/authenticate", "web/reset_password", "web/signup")
 # What an administrator has called a language in addresses (res.lang, url_code) may be any text, and precedes these. The other paths could be the end
 # of somebody else's, so that only names which Odoo itself gives languages may precede them.
 AFTER_ANYTHING = ("web/database", "queue_job", "base_import_module", PREVIEW, *DENIED_LEGACY_RPC, *LOGIN)

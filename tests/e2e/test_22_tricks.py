@@ -253,6 +253,9 @@ def test_every_way_to_try_a_password_is_counted(host: Host, visitor: Odoo) -> No
         (b"PUT", b"/web/session/authenticate"),
         (b"GET", b"/web/session/authenticate"),
         (b"FOO", b"/web/session/authenticate"),
+        # They try addresses.
+        (b"GET", b"/web/reset_password?signup_email=x%40example.com"),
+        (b"GET", b"/web/signup?signup_email=x%40example.com"),
         (b"POST", b"/our%20english/web/login"),
     ]
     for method, target in ways:

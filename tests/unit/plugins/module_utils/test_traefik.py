@@ -86,6 +86,9 @@ def matching(path: str, method: str = "GET", **change: Any) -> str:
         # Odoo takes a password here in whatever request.
         ("/web/session/authenticate", "PUT", "login"),
         ("/web/session/authenticate", "GET", "login"),
+        # An address that has an account is answered differently (signup_email).
+        ("/web/reset_password", "GET", "login"),
+        ("/de/web//Signup", "GET", "login"),
         ("/web/login/totp", "POST", "login"),
         ("/english/web/login", "POST", "login"),
         ("/json/2/res.partner/read", "POST", "api"),
