@@ -351,11 +351,14 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
 
     def chain(kind: str) -> list[str]:
         limit = [f"{name}-{kind}"] if kind in limiting else []
+        # Before buffering, an attempt counts when it begins. After it, a request takes a place while Odoo works on it, not while a client that sends
+        # no body or does not read the answer lets it wait.
+        outside, inside = ([], limit) if kind in SHARE else (limit, [])
         service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
         # Innermost: what is sent again is what the other middlewares have let through once.
         again = ["again"] if len(site.get(service) or []) > 1 else []
         compress = "compress-assets" if kind == "static" else "compress"
-        return [*(middlewares.get(kind) or ["headers", *limit, compress, "buffering"]), *again]
+        return [*(middlewares.get(kind) or ["headers", *outside, compress, "buffering", *inside]), *again]
 
     # One router asks for the certificate, which then serves all of them.
     asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}

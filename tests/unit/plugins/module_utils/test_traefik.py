@@ -139,8 +139,17 @@ def test_limits_follow_the_workers_and_the_operator() -> None:
         "main-login": 100,
     }
     chains = routers(workers=8, limits={"report": 0})
-    assert chains["main-api"]["middlewares"] == ["headers", "main-api", "compress", "buffering"]
     assert chains["main-report"]["middlewares"] == ["headers", "compress", "buffering"]
+
+
+def test_what_odoo_works_on_is_counted_and_not_who_is_slow() -> None:
+    """Within buffering a client that sends no body takes no place; an attempt to log in counts when it begins."""
+    chains = {
+        name: router.get("middlewares") for name, router in routers(workers=8, web=["http://10.0.0.1:8069", "http://10.0.0.2:8069"]).items()
+    }
+    for kind in traefik.SHARE:
+        assert chains[f"main-{kind}"] == ["headers", "compress", "buffering", f"main-{kind}", "again"]
+    assert chains["main-login"] == ["headers", "main-login", "compress", "buffering", "again"]
 
 
 def test_servers_of_their_own_answer_machines_and_reports() -> None:
