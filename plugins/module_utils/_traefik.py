@@ -9,7 +9,9 @@ Facts of Traefik 3.7.15 this relies on:
   each file carries a route on the internal entry point whose path names its content: when that answers, the file is in force.
 * ``PathRegexp`` sees the path after percent-decoding and after ``//``, ``/./`` and ``/../`` were cleaned, except that ``%2F`` stays
   encoded; Odoo's router would decode it.
-* Without the ``buffering`` middleware a slow client holds an Odoo worker as long as it likes, and slow downloads are cut off.
+* Without the ``buffering`` middleware a slow client holds an Odoo worker as long as it likes, and slow downloads are cut off. What it wraps
+  begins when the request is whole and ends with Odoo's answer, so that only what is counted inside of it is what Odoo has in hand.
+* An ``ipStrategy`` with ``excludedIPs`` reads ``X-Forwarded-For`` alone: who comes past the balancers has no address for it.
 * ``certFile`` and ``keyFile`` take PEM text as well as a file's name, and a changed file of the directory is noticed at once.
 * Every router has its own instance of a middleware it names, so one ``inFlightReq`` counts for each class of each site. It counts by a
   header that is the same in all requests, because by host (the default) each further domain of a site would get the limit anew.
@@ -313,12 +315,13 @@ def class_limits(workers: int, batch_workers: int, limits: Mapping[str, Any]) ->
     return {**planned, "login_per_minute": LOGIN_PER_MINUTE, **{str(name): int(value) for name, value in limits.items()}}
 
 
-def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:
+def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = (), networks: Sequence[str] = ()) -> dict[str, Any]:
     """Return routers, middlewares and services of one site.
 
     Args:
         site: One of ``traefik_sites``.
         trusted: Balancers in front, whose word about the client's address is believed.
+        networks: Networks that may reach the closed paths.
     """
     name = str(site["name"])
     hosts = _either([f"Host(`{domain}`)" for domain in site["domains"]])
@@ -334,8 +337,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         "web": "",
     }
     limits = class_limits(int(site.get("workers") or 0), int(site.get("batch_workers") or 0), site.get("limits") or {})
-    # An attempt is counted by address: of the client, or, behind balancers, the last one that is none of theirs.
-    source = {"sourceCriterion": {"ipStrategy": {"excludedIPs": list(trusted)}}} if trusted else {}
+    # An attempt is counted by address.
+    source = {"sourceCriterion": _client(trusted)} if trusted else {}
     limiting: dict[str, dict[str, Any]] = {
         kind: {"inFlightReq": {"amount": limits[kind], "sourceCriterion": {"requestHeaderName": CONSTANT_HEADER}}}
         for kind in SHARE
@@ -344,8 +347,12 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
     if per_minute := limits["login_per_minute"]:
         limiting["login"] = {"rateLimit": {"average": per_minute, "period": "1m", "burst": per_minute, **source}}
     # A websocket is never buffered: it would not begin before it ends.
-    middlewares = {"deny": ["headers", "closed"], "websocket": ["headers"]}
-    services = {"deny": "noop@internal", "websocket": f"{name}-websocket"}
+    middlewares = {"websocket": ["headers"]}
+    services = {"websocket": f"{name}-websocket"}
+    if not networks:
+        # Also who gets past the list of addresses finds nothing behind it.
+        middlewares["deny"] = ["headers", "closed"]
+        services["deny"] = "noop@internal"
     if site.get("batch"):
         services.update(dict.fromkeys(BATCH, f"{name}-batch"))
 
@@ -353,7 +360,7 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         limit = [f"{name}-{kind}"] if kind in limiting else []
         # Before buffering, an attempt counts when it begins. After it, a request takes a place while Odoo works on it, not while a client that sends
         # no body or does not read the answer lets it wait.
-        outside, inside = ([], limit) if kind in SHARE else (limit, [])
+        outside, inside = ([], limit) if kind in SHARE else (["closed"] if kind == "deny" else limit, [])
         service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
         # Innermost: what is sent again is what the other middlewares have let through once.
         again = ["again"] if len(site.get(service) or []) > 1 else []
@@ -379,6 +386,11 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
             "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "batch", "websocket") if site.get(kind)},
         }
     }
+
+
+def _client(trusted: Sequence[str]) -> dict[str, Any]:
+    """Return how a middleware finds the address of the client: behind balancers it is the last one that is none of theirs."""
+    return {"ipStrategy": {"excludedIPs": list(trusted)}} if trusted else {}
 
 
 def _acme_names(site: Mapping[str, Any]) -> dict[str, Any]:
@@ -413,7 +425,12 @@ def _service(servers: Sequence[str]) -> dict[str, Any]:
 
 
 def common_configuration(
-    maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str], tls_profile: str = "intermediate"
+    maximum_body_mb: int,
+    response_timeout: int,
+    hsts_seconds: int,
+    networks: Sequence[str],
+    tls_profile: str = "intermediate",
+    trusted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what all sites share.
 
@@ -423,6 +440,7 @@ def common_configuration(
         hsts_seconds: How long browsers shall insist on HTTPS; 0 sends no such header.
         networks: Networks that may reach the closed paths; empty means nobody.
         tls_profile: One of ``TLS_PROFILES``.
+        trusted: Balancers in front, whose word about the client's address is believed.
     """
     headers: dict[str, Any] = {
         "customRequestHeaders": {
@@ -458,8 +476,8 @@ def common_configuration(
                     }
                 },
                 "again": SEVERAL,
-                # An address that no request can come from, when nobody may.
-                "closed": {"ipAllowList": {"sourceRange": list(networks) or ["127.0.0.1/32"]}},
+                # An address that no request can come from, when nobody may. A balancer in one of the networks opens nothing to its clients.
+                "closed": {"ipAllowList": {"sourceRange": list(networks) or ["127.0.0.1/32"], **_client(trusted)}},
             },
             "serversTransports": {
                 "odoo": {
@@ -545,9 +563,9 @@ def dynamic_files(
     if unknown:
         raise SiteError(f"traefik_extra_dynamic: {', '.join(unknown)} must be one of {', '.join(_SECTIONS)}")
     found = {
-        "common": common_configuration(networks=networks, **common),
+        "common": common_configuration(networks=networks, trusted=trusted, **common),
         "certificates": certificate_configuration(sites, certificates),
-        **{f"site-{site['name']}": site_configuration(site, trusted) for site in sites},
+        **{f"site-{site['name']}": site_configuration(site, trusted, networks) for site in sites},
     }
     if extra:
         found["extra"] = dict(extra)

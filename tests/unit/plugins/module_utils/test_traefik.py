@@ -244,6 +244,19 @@ def test_old_rpc_is_open_where_a_site_needs_it() -> None:
 def test_nobody_reaches_closed_paths_unless_a_network_is_named() -> None:
     ranges = [files(networks=networks)["common"]["http"]["middlewares"]["closed"]["ipAllowList"] for networks in ([], ["10.0.0.0/24"])]
     assert ranges == [{"sourceRange": ["127.0.0.1/32"]}, {"sourceRange": ["10.0.0.0/24"]}]
+    deny = files()["site-main"]["http"]["routers"]["main-deny"]
+    assert (deny["middlewares"], deny["service"]) == (["headers", "closed"], "noop@internal")
+
+
+def test_a_named_network_reaches_odoo_at_closed_paths() -> None:
+    site = {**SITE, "web": ["http://10.0.0.1:8069", "http://10.0.0.2:8069"]}
+    deny = files(site, networks=["10.0.0.0/24"])["site-main"]["http"]["routers"]["main-deny"]
+    assert (deny["middlewares"], deny["service"]) == (["headers", "closed", "compress", "buffering", "again"], "main-web")
+
+
+def test_a_balancer_in_a_named_network_opens_nothing_to_its_clients() -> None:
+    closed = files(networks=["10.0.0.0/24"], trusted=["10.0.0.5"])["common"]["http"]["middlewares"]["closed"]["ipAllowList"]
+    assert closed == {"sourceRange": ["10.0.0.0/24"], "ipStrategy": {"excludedIPs": ["10.0.0.5"]}}
 
 
 def test_no_hsts_header_when_it_is_switched_off() -> None:
