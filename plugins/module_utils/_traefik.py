@@ -9,7 +9,9 @@ Facts of Traefik 3.7.15 this relies on:
   each file carries a route on the internal entry point whose path names its content: when that answers, the file is in force.
 * ``PathRegexp`` sees the path after percent-decoding and after ``//``, ``/./`` and ``/../`` were cleaned, except that ``%2F`` stays
   encoded; Odoo's router would decode it.
-* Without the ``buffering`` middleware a slow client holds an Odoo worker as long as it likes, and slow downloads are cut off.
+* Without the ``buffering`` middleware a slow client holds an Odoo worker as long as it likes, and slow downloads are cut off. What it wraps
+  begins when the request is whole and ends with Odoo's answer, so that only what is counted inside of it is what Odoo has in hand.
+* An ``ipStrategy`` with ``excludedIPs`` reads ``X-Forwarded-For`` alone: who comes past the balancers has no address for it.
 * ``certFile`` and ``keyFile`` take PEM text as well as a file's name, and a changed file of the directory is noticed at once.
 * Every router has its own instance of a middleware it names, so one ``inFlightReq`` counts for each class of each site. It counts by a
   header that is the same in all requests, because by host (the default) each further domain of a site would get the limit anew.
@@ -42,16 +44,19 @@ PRIORITY = {"deny": 1000, "websocket": 900, "login": 800, "api": 700, "report": 
 # Paths that nobody needs from outside. Database manager: odoo/addons/web/controllers/database.py. queue_job's runner is anonymous.
 # The names of installed modules are on /website/info, the model of every field on /doc.
 # A zip file with modules is taken on /base_import_module for an administrator's password; people at work upload through the web client.
-DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer", "base_import_module")
+# The editor's preview of a link fetches for everybody whatever address is named, from inside, without a limit of time or size.
+PREVIEW = "html_editor/link_preview_external"
+DENIED = ("web/database", "queue_job", "website/info", "doc", "doc-bearer", "base_import_module", PREVIEW)
 # Login by password and unlimited calls; removed in Odoo 20. The successor is /json/2 with API keys.
 DENIED_LEGACY_RPC = ("xmlrpc", "jsonrpc")
 # Each attempt costs a worker a deliberately slow hash (passlib, pbkdf2).
 LOGIN = ("web/login", "web/session/authenticate", "web/reset_password", "web/signup")
-# Odoo takes a password here whatever the method is; the other pages are forms that everybody may look at.
-LOGIN_BY_ANY_METHOD = ("web/session/authenticate",)
+# Odoo takes a password at the first whatever the method is. The others tell by a GET whether an address has an account (signup_email, which Odoo
+# also reads from the body of a GET, so that a rule for the query would not do). /web/login is a form that everybody may look at.
+LOGIN_BY_ANY_METHOD = ("web/session/authenticate", "web/reset_password", "web/signup")
 # What an administrator has called a language in addresses (res.lang, url_code) may be any text, and precedes these. The other paths could be the end
 # of somebody else's, so that only names which Odoo itself gives languages may precede them.
-AFTER_ANYTHING = ("web/database", "queue_job", "base_import_module", *DENIED_LEGACY_RPC, *LOGIN)
+AFTER_ANYTHING = ("web/database", "queue_job", "base_import_module", PREVIEW, *DENIED_LEGACY_RPC, *LOGIN)
 API = ("json", *DENIED_LEGACY_RPC)
 # wkhtmltopdf calls Odoo while a worker waits for it. Barcodes and previews of pictures are no reports.
 REPORT = ("report/pdf", "report/html", "report/text", "report/download", "web/export")
@@ -310,12 +315,13 @@ def class_limits(workers: int, batch_workers: int, limits: Mapping[str, Any]) ->
     return {**planned, "login_per_minute": LOGIN_PER_MINUTE, **{str(name): int(value) for name, value in limits.items()}}
 
 
-def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:
+def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = (), networks: Sequence[str] = ()) -> dict[str, Any]:
     """Return routers, middlewares and services of one site.
 
     Args:
         site: One of ``traefik_sites``.
         trusted: Balancers in front, whose word about the client's address is believed.
+        networks: Networks that may reach the closed paths.
     """
     name = str(site["name"])
     hosts = _either([f"Host(`{domain}`)" for domain in site["domains"]])
@@ -331,8 +337,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
         "web": "",
     }
     limits = class_limits(int(site.get("workers") or 0), int(site.get("batch_workers") or 0), site.get("limits") or {})
-    # An attempt is counted by address: of the client, or, behind balancers, the last one that is none of theirs.
-    source = {"sourceCriterion": {"ipStrategy": {"excludedIPs": list(trusted)}}} if trusted else {}
+    # An attempt is counted by address.
+    source = {"sourceCriterion": _client(trusted)} if trusted else {}
     limiting: dict[str, dict[str, Any]] = {
         kind: {"inFlightReq": {"amount": limits[kind], "sourceCriterion": {"requestHeaderName": CONSTANT_HEADER}}}
         for kind in SHARE
@@ -341,18 +347,25 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
     if per_minute := limits["login_per_minute"]:
         limiting["login"] = {"rateLimit": {"average": per_minute, "period": "1m", "burst": per_minute, **source}}
     # A websocket is never buffered: it would not begin before it ends.
-    middlewares = {"deny": ["headers", "closed"], "websocket": ["headers"]}
-    services = {"deny": "noop@internal", "websocket": f"{name}-websocket"}
+    middlewares = {"websocket": ["headers"]}
+    services = {"websocket": f"{name}-websocket"}
+    if not networks:
+        # Also who gets past the list of addresses finds nothing behind it.
+        middlewares["deny"] = ["headers", "closed"]
+        services["deny"] = "noop@internal"
     if site.get("batch"):
         services.update(dict.fromkeys(BATCH, f"{name}-batch"))
 
     def chain(kind: str) -> list[str]:
         limit = [f"{name}-{kind}"] if kind in limiting else []
+        # Before buffering, an attempt counts when it begins. After it, a request takes a place while Odoo works on it, not while a client that sends
+        # no body or does not read the answer lets it wait.
+        outside, inside = ([], limit) if kind in SHARE else (["closed"] if kind == "deny" else limit, [])
         service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
         # Innermost: what is sent again is what the other middlewares have let through once.
         again = ["again"] if len(site.get(service) or []) > 1 else []
         compress = "compress-assets" if kind == "static" else "compress"
-        return [*(middlewares.get(kind) or ["headers", *limit, compress, "buffering"]), *again]
+        return [*(middlewares.get(kind) or ["headers", *outside, compress, "buffering", *inside]), *again]
 
     # One router asks for the certificate, which then serves all of them.
     asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}
@@ -373,6 +386,11 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = ()) -> 
             "services": {f"{name}-{kind}": _service(site[kind]) for kind in ("web", "batch", "websocket") if site.get(kind)},
         }
     }
+
+
+def _client(trusted: Sequence[str]) -> dict[str, Any]:
+    """Return how a middleware finds the address of the client: behind balancers it is the last one that is none of theirs."""
+    return {"ipStrategy": {"excludedIPs": list(trusted)}} if trusted else {}
 
 
 def _acme_names(site: Mapping[str, Any]) -> dict[str, Any]:
@@ -407,7 +425,12 @@ def _service(servers: Sequence[str]) -> dict[str, Any]:
 
 
 def common_configuration(
-    maximum_body_mb: int, response_timeout: int, hsts_seconds: int, networks: Sequence[str], tls_profile: str = "intermediate"
+    maximum_body_mb: int,
+    response_timeout: int,
+    hsts_seconds: int,
+    networks: Sequence[str],
+    tls_profile: str = "intermediate",
+    trusted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what all sites share.
 
@@ -417,6 +440,7 @@ def common_configuration(
         hsts_seconds: How long browsers shall insist on HTTPS; 0 sends no such header.
         networks: Networks that may reach the closed paths; empty means nobody.
         tls_profile: One of ``TLS_PROFILES``.
+        trusted: Balancers in front, whose word about the client's address is believed.
     """
     headers: dict[str, Any] = {
         "customRequestHeaders": {
@@ -452,8 +476,8 @@ def common_configuration(
                     }
                 },
                 "again": SEVERAL,
-                # An address that no request can come from, when nobody may.
-                "closed": {"ipAllowList": {"sourceRange": list(networks) or ["127.0.0.1/32"]}},
+                # An address that no request can come from, when nobody may. A balancer in one of the networks opens nothing to its clients.
+                "closed": {"ipAllowList": {"sourceRange": list(networks) or ["127.0.0.1/32"], **_client(trusted)}},
             },
             "serversTransports": {
                 "odoo": {
@@ -539,9 +563,9 @@ def dynamic_files(
     if unknown:
         raise SiteError(f"traefik_extra_dynamic: {', '.join(unknown)} must be one of {', '.join(_SECTIONS)}")
     found = {
-        "common": common_configuration(networks=networks, **common),
+        "common": common_configuration(networks=networks, trusted=trusted, **common),
         "certificates": certificate_configuration(sites, certificates),
-        **{f"site-{site['name']}": site_configuration(site, trusted) for site in sites},
+        **{f"site-{site['name']}": site_configuration(site, trusted, networks) for site in sites},
     }
     if extra:
         found["extra"] = dict(extra)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 import urllib.request
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ansible_collections.berth.odoo.tests.support.lab import wait_for
 from ansible_collections.berth.odoo.tests.support.odoo import open_ports
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def test_root_leads_to_the_login_page(visitor: Odoo) -> None:
         "/web/login/../database/manager",
         "/queue_job/runjob",
         "/website/info",
+        "/html_editor/link_preview_external",
         "/xmlrpc/2/common",
         "/xmlrpc/2/db",
         "/jsonrpc",
@@ -134,25 +135,47 @@ def test_a_flood_of_logins_is_stopped_and_others_log_in(host: Host, visitor: Odo
     assert visitor.request("/web/login", form={"login": "x", "password": "y"}).status != 429
 
 
+WAITING = 20
+
+
 def test_machines_cannot_occupy_every_worker(visitor: Odoo) -> None:
-    """With two workers an API call may be in flight, not two; people meanwhile get answers."""
+    """Calls that nobody finishes take no place. Of those that arrive in one moment, with two workers one may be in flight; people meanwhile get answers."""
+    call = "/json/2/res.partner/search_count"
     host = visitor.url.removeprefix("https://")
-    slow = http.client.HTTPSConnection(host, timeout=30, context=ssl.create_default_context(cafile=str(visitor.ca)))
-    try:
-        slow.putrequest("POST", "/json/2/res.partner/search_count")
-        slow.putheader("Content-Type", "application/json")
-        slow.putheader("Content-Length", "2")
-        slow.endheaders(b"{")  # the rest is still to come: the call is in flight
-        wait_for(
-            "a refusal of the second call", lambda: visitor.request("/json/2/res.partner/search_count", body={}).status == 429, seconds=10
-        )
-        assert visitor.request("/web/login").status == 200
-        slow.send(b"}")
+    trust = ssl.create_default_context(cafile=str(visitor.ca))
+    with contextlib.ExitStack() as opened:
+        slow = []
+        for _ in range(WAITING):
+            connection = opened.enter_context(contextlib.closing(http.client.HTTPSConnection(host, timeout=60, context=trust)))
+            connection.putrequest("POST", call)
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Content-Length", "2")
+            connection.endheaders(b"{")  # the rest is still to come
+            slow.append(connection)
         # Without a key it is refused by Odoo, which shows that it got there.
-        assert slow.getresponse().status in (401, 403)
-    finally:
-        slow.close()
-    assert visitor.request("/json/2/res.partner/search_count", body={}).status in (401, 403)
+        assert visitor.request(call, body={}).status in (401, 403)
+        for connection in slow:
+            connection.send(b"}")
+        assert visitor.request("/web/login").status == 200
+        answers = [connection.getresponse().status for connection in slow]
+    assert 429 in answers, answers
+    assert set(answers) - {429} and set(answers) <= {401, 403, 429}, answers
+    assert visitor.request(call, body={}).status in (401, 403)
+
+
+def test_customers_who_send_nothing_keep_nobody_out(visitor: Odoo) -> None:
+    """A few anonymous requests that announce a body would otherwise close the portal for minutes."""
+    host = visitor.url.removeprefix("https://")
+    trust = ssl.create_default_context(cafile=str(visitor.ca))
+    with contextlib.ExitStack() as opened:
+        for path in ("/my", "/report/pdf/x/1") * 5:
+            connection = opened.enter_context(contextlib.closing(http.client.HTTPSConnection(host, timeout=20, context=trust)))
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", "text/plain")
+            connection.putheader("Content-Length", "1000")
+            connection.endheaders()
+        for path in ("/my", "/report/pdf/x/1"):
+            assert visitor.request(path).status != 429, path
 
 
 def test_nothing_listens_but_ssh_and_the_edge(host: Host) -> None:

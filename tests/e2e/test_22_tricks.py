@@ -83,6 +83,8 @@ TRICKS = [
     b"/english/jsonrpc",
     b"/xmlrpc/2/db",
     b"/base_import_module/login_upload",
+    b"/html_editor/link_preview_external",
+    b"/en%2fhtml_editor//link_preview_external",
 ]
 
 
@@ -251,6 +253,9 @@ def test_every_way_to_try_a_password_is_counted(host: Host, visitor: Odoo) -> No
         (b"PUT", b"/web/session/authenticate"),
         (b"GET", b"/web/session/authenticate"),
         (b"FOO", b"/web/session/authenticate"),
+        # They try addresses.
+        (b"GET", b"/web/reset_password?signup_email=x%40example.com"),
+        (b"GET", b"/web/signup?signup_email=x%40example.com"),
         (b"POST", b"/our%20english/web/login"),
     ]
     for method, target in ways:

@@ -86,6 +86,9 @@ def matching(path: str, method: str = "GET", **change: Any) -> str:
         # Odoo takes a password here in whatever request.
         ("/web/session/authenticate", "PUT", "login"),
         ("/web/session/authenticate", "GET", "login"),
+        # An address that has an account is answered differently (signup_email).
+        ("/web/reset_password", "GET", "login"),
+        ("/de/web//Signup", "GET", "login"),
         ("/web/login/totp", "POST", "login"),
         ("/english/web/login", "POST", "login"),
         ("/json/2/res.partner/read", "POST", "api"),
@@ -136,8 +139,17 @@ def test_limits_follow_the_workers_and_the_operator() -> None:
         "main-login": 100,
     }
     chains = routers(workers=8, limits={"report": 0})
-    assert chains["main-api"]["middlewares"] == ["headers", "main-api", "compress", "buffering"]
     assert chains["main-report"]["middlewares"] == ["headers", "compress", "buffering"]
+
+
+def test_what_odoo_works_on_is_counted_and_not_who_is_slow() -> None:
+    """Within buffering a client that sends no body takes no place; an attempt to log in counts when it begins."""
+    chains = {
+        name: router.get("middlewares") for name, router in routers(workers=8, web=["http://10.0.0.1:8069", "http://10.0.0.2:8069"]).items()
+    }
+    for kind in traefik.SHARE:
+        assert chains[f"main-{kind}"] == ["headers", "compress", "buffering", f"main-{kind}", "again"]
+    assert chains["main-login"] == ["headers", "main-login", "compress", "buffering", "again"]
 
 
 def test_servers_of_their_own_answer_machines_and_reports() -> None:
@@ -186,6 +198,8 @@ def denied(path: str, *, legacy_rpc: bool = False) -> bool:
         "/Deutsch (Sie)/jsonrpc",
         "/x.y~z%2fqueue_job/runjob",
         "/base_import_module/login_upload",
+        "/html_editor/link_preview_external",
+        "/our english//html_editor%2flink_preview_external/",
         "/queue_job/runjob",
         "/website/info",
         "/doc",
@@ -211,6 +225,7 @@ def test_closed_paths(path: str) -> None:
         "/odoo/doc",
         "/slides/doc/1",
         "/odoo/website/info",
+        "/html_editor/link_preview_internal",
         "/odoo",
         "/json/2/res.partner/read",
         "/websocket",
@@ -229,6 +244,19 @@ def test_old_rpc_is_open_where_a_site_needs_it() -> None:
 def test_nobody_reaches_closed_paths_unless_a_network_is_named() -> None:
     ranges = [files(networks=networks)["common"]["http"]["middlewares"]["closed"]["ipAllowList"] for networks in ([], ["10.0.0.0/24"])]
     assert ranges == [{"sourceRange": ["127.0.0.1/32"]}, {"sourceRange": ["10.0.0.0/24"]}]
+    deny = files()["site-main"]["http"]["routers"]["main-deny"]
+    assert (deny["middlewares"], deny["service"]) == (["headers", "closed"], "noop@internal")
+
+
+def test_a_named_network_reaches_odoo_at_closed_paths() -> None:
+    site = {**SITE, "web": ["http://10.0.0.1:8069", "http://10.0.0.2:8069"]}
+    deny = files(site, networks=["10.0.0.0/24"])["site-main"]["http"]["routers"]["main-deny"]
+    assert (deny["middlewares"], deny["service"]) == (["headers", "closed", "compress", "buffering", "again"], "main-web")
+
+
+def test_a_balancer_in_a_named_network_opens_nothing_to_its_clients() -> None:
+    closed = files(networks=["10.0.0.0/24"], trusted=["10.0.0.5"])["common"]["http"]["middlewares"]["closed"]["ipAllowList"]
+    assert closed == {"sourceRange": ["10.0.0.0/24"], "ipStrategy": {"excludedIPs": ["10.0.0.5"]}}
 
 
 def test_no_hsts_header_when_it_is_switched_off() -> None:
