@@ -15,6 +15,8 @@ def post_load() -> None:
     logs.post_load(numbered=os.environ.get("BERTH_REQUEST_IDS") == "1", as_json=os.environ.get("BERTH_LOG") == "json")
     if file := os.environ.get("BERTH_SESSIONS"):
         sessions.post_load(file)
+    else:
+        sessions.limit_files()
     if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
         repeat.post_load()
     if os.environ.get("BERTH_FILESTORE") == "s3":
