@@ -202,6 +202,7 @@ class ActionModule(ActionBase):
                 bundle=authority.bundle,
                 signer=authority.fingerprint,
                 signer_not_after=authority.not_after,
+                usage=item["usage"],
                 **_meaning(item, "certificates"),
             )
             for item in items
@@ -230,7 +231,7 @@ class ActionModule(ActionBase):
         def completed(item: compose.Certificate) -> compose.Certificate:
             if item.dest not in due:
                 return item
-            return replace(item, leaf=_authority.issue(authority, item.common_name, item.names, item.days, request.now))
+            return replace(item, leaf=_authority.issue(authority, item.common_name, item.names, item.days, request.now, item.usage))
 
         return replace(request, certificates=tuple(completed(item) for item in request.certificates))
 

@@ -33,6 +33,10 @@ except ImportError:
     """Why cryptography cannot be used; empty when it can."""
 else:
     LIBRARY_ERROR = ""
+    _USAGES = {
+        "both": [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
+        "server": [ExtendedKeyUsageOID.SERVER_AUTH],
+    }
 
 ADD = "ansible-playbook -i <inventory> berth.odoo.secrets_init -e secrets_only=platform_authority"
 """What to type for an authority where there is none."""
@@ -142,8 +146,8 @@ def _encoded(key: object) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
 
 
-def issue(authority: Authority, common_name: str, names: Iterable[str], days: int, now: int) -> Leaf:
-    """Make a key, and a certificate for it that is good for servers and clients.
+def issue(authority: Authority, common_name: str, names: Iterable[str], days: int, now: int, usage: str = "both") -> Leaf:
+    """Make a key, and a certificate for it.
 
     EC P-256: etcd, PostgreSQL, libpq and HAProxy take it, and making one costs a millisecond, RSA would cost half a second.
 
@@ -153,6 +157,7 @@ def issue(authority: Authority, common_name: str, names: Iterable[str], days: in
         names: DNS names and IP addresses, the common name among them.
         days: Validity; it ends with the authority's at the latest.
         now: Seconds since 1970.
+        usage: ``both``: for servers and clients; ``server``: for servers alone.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     begin, end = now - BACKDATED, end_of(days, authority.not_after, now)
@@ -168,7 +173,7 @@ def issue(authority: Authority, common_name: str, names: Iterable[str], days: in
         _builder(_subject(common_name), authority.certificate.subject, key.public_key(), begin, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_USAGES[usage]), critical=False)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(issuer_key, critical=False)
     )

@@ -121,6 +121,8 @@ class Certificate:
     signer: str
     """Fingerprint of the authority's certificate that signs."""
     signer_not_after: int
+    usage: str = "both"
+    """``both``: good for servers and clients; ``server``: for servers alone."""
     leaf: Leaf | None = None
     """What the controller has issued, once the host has said that it must."""
 
@@ -136,6 +138,8 @@ class CertificateRecord:
     """Fingerprint of certificate and key together."""
     not_before: int
     not_after: int
+    usage: str = "both"
+    """What older records do not say, because all were good for both."""
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def pair_digest(certificate: bytes, key: bytes) -> str:
 def record_of(wanted: Certificate, leaf: Leaf) -> CertificateRecord:
     """Return what is written down about a certificate."""
     pair = pair_digest(leaf.certificate.encode(), leaf.key.encode())
-    return CertificateRecord(wanted.common_name, wanted.names, wanted.signer, pair, leaf.not_before, leaf.not_after)
+    return CertificateRecord(wanted.common_name, wanted.names, wanted.signer, pair, leaf.not_before, leaf.not_after, wanted.usage)
 
 
 def judge(wanted: Certificate, known: CertificateRecord | None, on_disk: Mapping[str, bytes | None], now: int) -> tuple[str, str]:
@@ -174,6 +174,8 @@ def _difference(wanted: Certificate, known: CertificateRecord) -> str:
         return "another authority signs"
     if wanted.common_name != known.common_name:
         return f"common name changed from {known.common_name} to {wanted.common_name}"
+    if wanted.usage != known.usage:
+        return f"usage changed from {known.usage} to {wanted.usage}"
     added, removed = sorted(set(wanted.names) - set(known.names)), sorted(set(known.names) - set(wanted.names))
     changes = [f"{word} {', '.join(names)}" for word, names in (("added", added), ("removed", removed)) if names]
     return f"names changed: {'; '.join(changes)}" if changes else ""
@@ -190,6 +192,6 @@ def as_text(moment: int) -> str:
 def describe(record: CertificateRecord) -> str:
     """Return a certificate in words, for a diff: names and dates."""
     return (
-        f"common name: {record.common_name}\nnames: {', '.join(record.names)}\n"
+        f"common name: {record.common_name}\nnames: {', '.join(record.names)}\nusage: {record.usage}\n"
         f"valid: {as_text(record.not_before)} to {as_text(record.not_after)}\nsigned by: {record.signer}\n"
     )

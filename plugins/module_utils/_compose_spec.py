@@ -63,6 +63,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "owner": {"type": "int", "default": 0},
             "group": {"type": "int", "default": 0},
             "days": {"type": "int", "default": 90},
+            "usage": {"type": "str", "choices": ["both", "server"], "default": "both"},
             "services": {"type": "list", "elements": "str"},
             "reload": RELOAD,
         },

@@ -32,6 +32,9 @@ TENANT_RULES = (
     "-randomkey",
     "-dbsize",
     "-select",
+    # Redis would tell the name of every key that anybody changes.
+    "-client|tracking",
+    "-client|caching",
 )
 """What a tenant may do with its keys. ``@dangerous`` has KEYS, FLUSHALL, FLUSHDB, INFO, SORT, SWAPDB and the like."""
 

@@ -155,8 +155,8 @@ options:
         required: true
   certificates:
     description:
-      - Certificates for the services, good for servers and clients, each with a key of its own (EC, P-256). They are issued when missing, damaged,
-        for other names, of another authority, or longer valid than O(certificates[].days), and renewed when a third of their validity is left.
+      - Certificates for the services, each with a key of its own (EC, P-256). They are issued when missing, damaged,
+        for other names or another use, of another authority, or longer valid than O(certificates[].days), and renewed when a third of their validity is left.
       - When all are good, nothing is parsed or sent; the task costs what it costs without them. Otherwise the module runs a second time with what
         the controller has made.
       - In check mode nothing is made; RV(certificates) says what would be, and why.
@@ -191,6 +191,13 @@ options:
         description: Validity in days. It ends with the authority's at the latest.
         type: int
         default: 90
+      usage:
+        description:
+          - What it is good for. V(server) for a service that shows it to nobody as a client. Whoever gets its key then is no client of the
+            services that let in every certificate of the authority.
+        type: str
+        choices: [both, server]
+        default: both
       services:
         description:
           - Services to recreate when one of the three files changes. One that also has a O(certificates[].reload) here is only reloaded.

@@ -59,6 +59,8 @@ verdict("a revoked device is gone", store.get(again.sid).sid != again.sid)
 store.vacuum(1)
 session = store.new(); session["create_time"] = time.time(); store.save(session)
 verdict("an anonymous session expires within an hour", 0 < store._server.run(lambda client: client.ttl(store._key(session.sid[:42]))) <= 3600)
+big = store.new(); big.update(create_time=time.time(), debug="1," * 15000); store.save(big)
+verdict("a big anonymous session is not stored", store.get(big.sid).sid != big.sid)
 store.delete(session)
 verdict("a deleted one is gone", store.get(session.sid).sid != session.sid)
 """

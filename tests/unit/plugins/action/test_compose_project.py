@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from cryptography import x509
 
 from ansible_collections.berth.odoo.plugins.action import compose_project
 from ansible_collections.berth.odoo.plugins.action.compose_project import ActionModule
@@ -160,7 +161,7 @@ def test_defaults_of_certificates() -> None:
     (made,) = request(authority=AUTHORITY, certificates=[certificate(names=["etcd", "VM1", "10.0.0.1"])]).certificates
     assert (made.names, made.common_name, made.days, made.owner, made.group) == (("10.0.0.1", "etcd", "vm1"), "vm1", 90, 0, 0)
     assert (made.bundle, made.leaf, made.signer_not_after) == (CA, None, NOW + 3650 * DAY)
-    assert (made.services, made.reloads) == (("web",), ())
+    assert (made.services, made.reloads, made.usage) == (("web",), (), "both")
     (made,) = request(
         authority=AUTHORITY, certificates=[certificate(services=..., reload={"service": "web", "signal": "HUP"})]
     ).certificates
@@ -182,6 +183,23 @@ def test_the_authoritys_key_is_in_nothing_that_is_sent() -> None:
     assert [line for line in CA_KEY.splitlines()[1:-1] if line in str(sent)] == []
     leaf = sent[1]["certificates"][0]["leaf"]
     assert (leaf["not_before"], leaf["not_after"]) == (NOW - 300, NOW + 90 * DAY)
+
+
+def test_a_certificate_is_for_what_it_was_wanted_for() -> None:
+    action = action_for(authority=AUTHORITY, certificates=[certificate(usage="server"), certificate(dest="other")])
+    answers: list[dict[str, Any]] = [{"issue": ["tls", "other"]}, {}]
+    sent: list[Request] = []
+
+    def send(wanted: Request) -> dict[str, Any]:
+        sent.append(wanted)
+        return answers[len(sent) - 1]
+
+    action._converge(action._parameters(), {}, send)
+    made = [x509.load_pem_x509_certificate(item.leaf.certificate.encode()) for item in sent[1].certificates if item.leaf]
+    usages = [list(item.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) for item in made]
+    server, client = x509.oid.ExtendedKeyUsageOID.SERVER_AUTH, x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH
+    assert usages == [[server], [server, client]]
+    assert "value of usage must be one of: both, server" in refusal(authority=AUTHORITY, certificates=[certificate(usage="client")])
 
 
 def test_only_what_is_due_is_issued_and_nothing_when_nothing_is() -> None:

@@ -229,6 +229,22 @@ def test_two_services_trust_each_other(tmp_path: Path) -> None:
         shake_hands(server, client, "vm2")
 
 
+def test_a_server_is_no_client(tmp_path: Path) -> None:
+    """As Patroni and etcd ask for a certificate: whoever has the key of a service that is only a server gets in nowhere."""
+    member = _authority.issue(authority(), "vm1", ["vm1"], 90, NOW)
+    redis = _authority.issue(authority(), "redis", ["redis"], 90, NOW, "server")
+    server = context(ssl.Purpose.CLIENT_AUTH, tmp_path / "server", member, OURS[0])
+    thief = context(ssl.Purpose.SERVER_AUTH, tmp_path / "thief", redis, OURS[0])
+    for mode in (ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL):
+        server.verify_mode = mode
+        with pytest.raises(ssl.SSLCertVerificationError, match="unsuitable certificate purpose"):
+            shake_hands(server, thief, "vm1")
+    # It serves, and one that follows another does not mind its own: there nobody is asked for a certificate.
+    one = context(ssl.Purpose.CLIENT_AUTH, tmp_path / "redis", redis, OURS[0])
+    one.verify_mode = ssl.CERT_NONE
+    assert shake_hands(one, thief, "redis") == {}
+
+
 def test_two_authorities_live_side_by_side_while_one_replaces_the_other(tmp_path: Path) -> None:
     """As the documentation of compose_project says: old+new, then new+old, then new; at every step old and new hosts meet."""
     name = "berth.odoo same"

@@ -70,6 +70,7 @@ def test_a_good_one_is_kept_whatever_does_not_concern_it() -> None:
         ({"key": b""}, "tls.crt and tls.key are not the pair that was issued last"),
         ({"crt": b"KEY\n", "key": b"CERTIFICATE\n"}, "tls.crt and tls.key are not the pair that was issued last"),
         ({"signer": "s2"}, "another authority signs"),
+        ({"usage": "server"}, "usage changed from both to server"),
         ({"common_name": "vm2"}, "common name changed from vm1 to vm2"),
         ({"names": ("db", "etcd", "vm1")}, "names changed: added db, etcd; removed 10.0.0.1"),
         ({"names": ("10.0.0.1", "db", "vm1")}, "names changed: added db"),
@@ -182,6 +183,6 @@ def test_only_the_key_is_secret_and_only_its_owner_reads_it() -> None:
 
 def test_a_record_in_words_has_names_and_dates() -> None:
     assert certificates.describe(KNOWN) == (
-        "common name: vm1\nnames: 10.0.0.1, vm1\nvalid: 2027-01-15T07:55:00Z to 2027-04-15T08:00:00Z\nsigned by: s1\n"
+        "common name: vm1\nnames: 10.0.0.1, vm1\nusage: both\nvalid: 2027-01-15T07:55:00Z to 2027-04-15T08:00:00Z\nsigned by: s1\n"
     )
     assert dataclasses.replace(KNOWN, pair="x") != KNOWN

@@ -522,6 +522,21 @@ def test_another_bundle_makes_no_new_key_and_another_authority_does(world: World
     assert pair(world) != before
 
 
+def test_another_usage_makes_a_new_key_once(world: World) -> None:
+    """As with a record of a release that knew one usage."""
+    certify(world, certificate())
+    before = pair(world)
+    manifest = json.loads(world.read()[".berth.json"])
+    del manifest["certificates"]["tls"]["usage"]
+    (world.directory / ".berth.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    assert verdicts(certify(world, certificate())) == [("tls", "unchanged")]
+    done = certify(world, certificate(usage="server"))
+    assert (done.certificates[0]["action"], done.certificates[0]["reason"]) == ("issued", "usage changed from both to server")
+    assert pair(world) != before
+    assert actions(done) == {"web": "unchanged", "db": "recreated"}
+    assert not certify(world, certificate(usage="server")).changed
+
+
 def test_a_certificate_is_renewed_in_time(world: World) -> None:
     certify(world, certificate(services=[], reloads=["db"]))
     before = pair(world)
@@ -647,7 +662,10 @@ def test_a_diff_of_a_certificate_shows_names_and_dates_and_never_a_key(world: Wo
     for outcome in outcomes:
         shown = {Path(entry["after_header"]).name: (entry["before"], entry["after"]) for entry in outcome.diff}
         dates = "valid: 2027-01-15T07:55:00Z to 2027-04-15T08:00:00Z\nsigned by: s1\n"
-        assert shown["tls.crt"] == (f"common name: vm1\nnames: vm1\n{dates}", f"common name: vm1\nnames: etcd, vm1\n{dates}")
+        assert shown["tls.crt"] == (
+            f"common name: vm1\nnames: vm1\nusage: both\n{dates}",
+            f"common name: vm1\nnames: etcd, vm1\nusage: both\n{dates}",
+        )
         assert shown["tls.key"] == ("(sensitive)\n", "(sensitive, changed)\n")
         text = repr(outcome.to_dict())
         assert key not in text and world.read()["tls/tls.key"].decode() not in text

@@ -34,7 +34,7 @@ def test_a_user_has_its_own_keys_and_channels_only():
         "resetchannels",
     ]
     assert [word for word in words if word[0] in "~&%"] == ["~main:*", "&main:*"]
-    assert {"-@dangerous", "-@admin", "-scan", "-randomkey"} < set(words)
+    assert {"-@dangerous", "-@admin", "-scan", "-randomkey", "-client|tracking", "-client|caching"} < set(words)
     assert AWKWARD not in line
 
 

@@ -16,6 +16,8 @@ def post_load() -> None:
     remote.post_load()
     if file := os.environ.get("BERTH_SESSIONS"):
         sessions.post_load(file)
+    else:
+        sessions.limit_files()
     if os.environ.get("BERTH_REPEAT_REQUESTS") == "1":
         repeat.post_load()
     if os.environ.get("BERTH_FILESTORE") == "s3":

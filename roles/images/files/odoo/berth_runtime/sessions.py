@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep sessions in Redis, where several application hosts see the same ones, and mark their cookie.
+"""Keep sessions in Redis, where several application hosts see the same ones, keep those of nobody small in either store, and mark their cookie.
 
 A hash a session identity: the first 42 characters of the session's id name it, as they do in Odoo's list of devices, and its fields are the last
 42 of each id that is valid, two of them while a rotation is fresh. So a device is revoked by deleting one key, nothing has to be searched, and
@@ -33,6 +33,12 @@ _logger = logging.getLogger(__name__)
 
 ANONYMOUS_LIFETIME = 3600
 """Seconds for which a session is kept that nobody has logged in with. Odoo stores one only when something was put into it."""
+
+ANONYMOUS_BYTES = 4096
+"""What such a session may hold as JSON; Odoo's own hold some hundred bytes. Anybody can put text into one (``?debug=``), as often as he likes."""
+
+QUIET = 60.0
+"""Seconds between two lines in the log about sessions that are too big."""
 
 TIMEOUT = 0.5
 """Seconds in which Redis must answer, or take a connection."""
@@ -81,12 +87,32 @@ EXPECTED: fits.Expected = {
         ("_session_identifier_re.match(identifier)",),
     ),
     "odoo.http.FilesystemSessionStore.vacuum": (http.FilesystemSessionStore.vacuum, "(self, max_lifetime=604800)", ()),
+    "odoo.http.FilesystemSessionStore.save": (http.FilesystemSessionStore.save, "(self, session)", ("super().save(session)",)),
+    "odoo.http.Request._save_session": (
+        http.Request._save_session,
+        "(self, env=None)",
+        ("root.session_store.rotate(sess, env)", "root.session_store.save(sess)"),
+    ),
     "odoo.http.Session.__init__": (http.Session.__init__, "(self, data, sid, new=False)", ("self.is_new = new",)),
 }
 
 
 COOKIE_SETTERS = (http.FutureResponse, http._Response)
 """Both ways to set a cookie: for the answer to come, and on the answer itself."""
+
+
+_last_told = float("-inf")
+
+
+def is_excessive(session: Any) -> bool:
+    """Whether a session that nobody has logged in with is too big to be stored. What was stored of it before stays."""
+    global _last_told
+    if session.uid or (size := len(json.dumps(dict(session)))) <= ANONYMOUS_BYTES:
+        return False
+    if time.monotonic() - _last_told > QUIET:
+        _last_told = time.monotonic()
+        _logger.warning("A session without a login is not stored: it has %d bytes, more than %d", size, ANONYMOUS_BYTES)
+    return True
 
 
 class Server:
@@ -220,7 +246,8 @@ class RedisSessionStore(http.FilesystemSessionStore):
 
     def save(self, session: Any) -> None:
         """Store a session, for as long as Odoo would keep one that nobody uses."""
-        self._store(session)
+        if not is_excessive(session):
+            self._store(session)
 
     def _store(self, session: Any, forgotten: Iterable[str] = ()) -> None:
         """Write a session, then forget other ids of it: in this order nobody who asks in between is logged out."""
@@ -229,6 +256,7 @@ class RedisSessionStore(http.FilesystemSessionStore):
 
         def commands(pipeline: Pipeline) -> None:
             pipeline.hset(key, field, content)
+            # No key is without: when the memory is full Redis takes the one that would expire first.
             pipeline.expire(key, http.SESSION_LIFETIME if session.uid else ANONYMOUS_LIFETIME)
             if forgotten:
                 pipeline.hdel(key, *forgotten)
@@ -327,6 +355,23 @@ def post_load(file: str) -> None:
     http.Application.session_store = store
     where = settings.get("members") or f"{settings['host']}:{settings['port']}"
     _logger.info("Sessions are kept in Redis at %s", ", ".join(where) if isinstance(where, dict) else where)
+
+
+def limit_files() -> None:
+    """Store no big session that nobody has logged in with in Odoo's own store, either: there it would take the disk, for a week.
+
+    Raises:
+        SystemExit: Odoo is not as expected.
+    """
+    if problems := unexpected():
+        raise SystemExit(f"berth_runtime does not fit this Odoo: {'; '.join(problems)}")
+    original = http.FilesystemSessionStore.save
+
+    def save(self: Any, session: Any) -> None:
+        if not is_excessive(session):
+            original(self, session)
+
+    http.FilesystemSessionStore.save = save
 
 
 def mark_cookie() -> None:
