@@ -141,12 +141,11 @@ def test_nothing_is_deleted_by_mistake(host: Host, play: Player, variables: dict
 
 def test_files_that_another_one_has_are_not_deleted(host: Host, play: Player) -> None:
     """As with one directory for several instances."""
-    file = "/opt/berth/odoo-globex/compose.yml"
-    host.run(f"cp -p {file} /root/globex.yml && sed -i 's#source: /var/lib/berth/odoo/globex$#source: /var/lib/berth/odoo/initech/inside#' {file}")
-    before = host.state()
+    before, file = host.state(), "/opt/berth/odoo-globex/compose.yml"
+    host.run(f"cp -p {file} /root/globex.yml && sed -i 's#source: /var/lib/berth/odoo/globex$#source: /var/lib/berth/odoo/initech/in#' {file}")
     try:
         wanted = {"target": "initech", "confirm": "initech", "backup": "none"}
-        play(REMOVE, variables=wanted).expect_refusal("nothing was changed", "globex has /var/lib/berth/odoo/initech/inside")
+        play(REMOVE, variables=wanted).expect_refusal("nothing was changed", "globex has /var/lib/berth/odoo/initech/in")
     finally:
         host.run(f"mv /root/globex.yml {file}")
     assert host.state() == before
