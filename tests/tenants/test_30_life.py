@@ -142,7 +142,9 @@ def test_nothing_is_deleted_by_mistake(host: Host, play: Player, variables: dict
 def test_files_that_another_one_has_are_not_deleted(host: Host, play: Player) -> None:
     """As with one directory for several instances."""
     before, file = host.state(), "/opt/berth/odoo-globex/compose.yml"
-    host.run(f"cp -p {file} /root/globex.yml && sed -i 's#source: /var/lib/berth/odoo/globex$#source: /var/lib/berth/odoo/initech/in#' {file}")
+    host.run(
+        f"cp -p {file} /root/globex.yml && sed -i 's#source: /var/lib/berth/odoo/globex$#source: /var/lib/berth/odoo/initech/in#' {file}"
+    )
     try:
         wanted = {"target": "initech", "confirm": "initech", "backup": "none"}
         play(REMOVE, variables=wanted).expect_refusal("nothing was changed", "globex has /var/lib/berth/odoo/initech/in")
