@@ -103,8 +103,28 @@ class ActionModule(ActionBase):
             except AnsibleError as error:
                 secret = _validate.is_secret(variable)
                 unrenderable[variable] = type(error).__name__ if secret else " ".join(str(error).split())[:300]
+        everybodys = {variable: value for variable, value in task_vars.items() if variable not in mine}
+        data_dirs = self._data_dirs({**everybodys, **own}, variables.get("odoo_instances"))
+        if data_dirs:
+            unrenderable.pop(_preflight.DATA_DIR, None)
         facts, failure = _facts(answer)
-        return _preflight.Host(variables, [str(key) for key in own], unrenderable, facts, failure, limited)
+        return _preflight.Host(variables, [str(key) for key in own], unrenderable, facts, failure, limited, data_dirs)
+
+    def _data_dirs(self, variables: Mapping[str, Any], instances: Any) -> dict[str, str]:
+        """Return the directory of each instance, as the role will see it; nothing where the inventory says nothing or it has no value."""
+        if _preflight.DATA_DIR not in variables or not isinstance(instances, Mapping):
+            return {}
+        try:
+            return {
+                str(name): str(
+                    self._templar.copy_with_new_env(available_variables={**variables, "odoo_name": name}).template(
+                        variables[_preflight.DATA_DIR]
+                    )
+                )
+                for name in instances
+            }
+        except AnsibleError:
+            return {}
 
     @staticmethod
     def _tell(report: _preflight.Report, hosts: Mapping[str, Any]) -> dict[str, Any]:

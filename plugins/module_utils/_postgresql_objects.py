@@ -227,6 +227,7 @@ def read_script(roles: list[dict[str, Any]], databases: Iterable[str], template:
     removed = removed or {"databases": [], "roles": []}
     role_list = ", ".join(map(literal, [*(role["name"] for role in roles), *removed["roles"]])) or "NULL"
     database_list = ", ".join(map(literal, [*names, ADMIN_DATABASE, "template1", *removed["databases"]]))
+    owner_list = ", ".join(map(literal, removed["roles"])) or "NULL"
     script = f"""
 SELECT json_build_object(
   'in_recovery', pg_is_in_recovery(),
@@ -247,7 +248,7 @@ SELECT json_build_object(
           aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE a.grantee = 0),
       'connect', (SELECT coalesce(json_agg(pg_get_userbyid(a.grantee) ORDER BY pg_get_userbyid(a.grantee)), '[]') FROM aclexplode(d.datacl) a
           WHERE a.privilege_type = 'CONNECT' AND a.grantee <> 0))), '{{}}')
-    FROM pg_database d WHERE d.datname IN ({database_list})));
+    FROM pg_database d WHERE d.datname IN ({database_list}) OR pg_get_userbyid(d.datdba) IN ({owner_list})));
 {_database_question(())}"""  # noqa: S608 - literal() and identifier() quote the names
     for name in names:
         readers = [role["name"] for role in roles if name in (role.get("reads") or [])]

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from . import _authority, _odoo_tables, _pgbackrest, _sizing, _validate
 from ._compose_certificates import as_text
+from ._odoo_instance import overlap
 from ._traefik import ACME, acme_problems, class_problems
 from ._validate import Problem
 from ._wiring import voters
@@ -32,6 +34,8 @@ SET_BY_ROLES = frozenset({"berth_plan", "images_references"})
 
 AUTHORITY_ENDS_SOON = 180 * 86400
 """Seconds before the end of the platform's authority from which that is worth a note: changing it takes three runs."""
+
+DATA_DIR = "odoo_data_dir"
 
 UNREACHABLE_REMEDY = "try: ansible {host} -m ansible.builtin.ping -b"
 
@@ -64,6 +68,8 @@ class Host(NamedTuple):
     """Why there are no facts."""
     limited: bool = False
     """Outside of the run's limit: its problems of reachability are notes."""
+    data_dirs: Mapping[str, str] = {}
+    """Instance to its C(odoo_data_dir), where the inventory says one."""
 
 
 _TURNS = {"standby": 1, "leader": 2, "blank": 3}
@@ -118,6 +124,7 @@ def examine(
     problems.extend(_check_acme(hosts, tiers))
     problems.extend(_check_floating(hosts, tiers))
     problems.extend(_check_apps(hosts, tiers))
+    problems.extend(_check_data_dirs(hosts, tiers))
     problems.extend(_check_caches(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
@@ -308,6 +315,22 @@ def _check_apps(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -
     published = [name for name in apps if set(tiers.get("edge") or []) - {name}]
     if published:
         yield from _validate.check_instance_ports(published, instances)
+
+
+def _check_data_dirs(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check that no instance has its files among those of another one on the same host: whoever deletes one would delete both."""
+    for name in tiers.get("app") or []:
+        found = hosts[name].data_dirs if name in hosts else {}
+        for (one, mine), (other, its) in combinations(found.items(), 2):
+            if overlap(mine, its):
+                yield Problem(
+                    (name,),
+                    DATA_DIR,
+                    f"{mine} for {one}, and {its} for {other}",
+                    "a directory for each instance, none inside of another one",
+                    f'{DATA_DIR}: "/srv/odoo/{{{{ odoo_name }}}}"; where they run already move their files first, docs/instances.md',
+                )
+                break
 
 
 def _drained(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], notes: list[tuple[str, str]]) -> dict[str, str]:

@@ -217,16 +217,21 @@ def certificate_problem(certificate: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _restored(drill: Mapping[str, Any]) -> str:
+    """Return what a drill restored: an instance, and how far back where that was not its newest set."""
+    return f"{drill['instance']} back to {drill['target']}" if drill["of"] == "older" else str(drill["instance"])
+
+
 def drill_problems(drills: Mapping[str, Any]) -> list[str]:
-    """Return what the drills of restores say against the backups: the latest failed, or the latest good one is too old."""
+    """Return what the drills of restores say against the backups: the latest of a kind failed, or the latest good one of the newest set is too old."""
     found = []
     for drill in drills.get("found") or []:
-        name = drill["instance"]
         if not drill["kept"]:
-            found.append(f"the restore drill of {name} on {drill['date']} failed: {'; '.join(drill['broken'])}")
-        elif drills.get("scheduled") and drill["days"] > DRILL_DAYS:
+            found.append(f"the restore drill of {_restored(drill)} on {drill['date']} failed: {'; '.join(drill['broken'])}")
+        # There may be nothing older to drill.
+        elif drills.get("scheduled") and drill["days"] > DRILL_DAYS and drill["of"] == "newest":
             found.append(
-                f"the restore of {name} was proven {drill['days']:.0f} days ago: look at systemctl status berth-drill-restore.timer"
+                f"the restore of {drill['instance']} was proven {drill['days']:.0f} days ago: look at systemctl status berth-drill-restore.timer"
             )
     return found
 
@@ -234,8 +239,8 @@ def drill_problems(drills: Mapping[str, Any]) -> list[str]:
 def drill_notes(drills: Mapping[str, Any]) -> list[str]:
     """Return one line for each restore that was proven."""
     return [
-        f"Restore of {drill['instance']}: proven on {drill['date']}, {drill['restore_s'] / 60:.1f} min"
-        + (f", {drill['rpo_s'] / 60:.0f} min of work lost" if drill["rpo_s"] is not None else "")
+        f"Restore of {_restored(drill)}: proven on {drill['date']}, {drill['restore_s'] / 60:.1f} min"
+        + (f", {drill['rpo_s'] / 60:.0f} min of work lost" if drill["rpo_s"] is not None and drill["of"] == "newest" else "")
         for drill in drills.get("found") or []
         if drill["kept"]
     ]

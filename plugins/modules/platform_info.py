@@ -164,11 +164,15 @@ floating:
   sample: {address: 203.0.113.9, held: true, drained: ""}
 drills:
   description:
-    - C(scheduled), whether a timer of this host restores backups; C(found), of each instance the latest drill of its restore.
-    - An entry has C(instance), C(date), C(days), its age, C(kept), C(broken), C(restore_s) and C(rpo_s).
+    - C(scheduled), whether a timer of this host restores backups; C(found), of each instance the latest drill of its newest set, and of anything older.
+    - An entry has C(instance), C(of), V(newest) or V(older), C(target), what was restored, C(date), C(days), its age, C(kept), C(broken), C(restore_s) and
+      C(rpo_s).
   returned: always
   type: dict
-  sample: {scheduled: true, found: [{instance: main, date: "2026-11-22T05:03:11Z", days: 2.9, kept: true, broken: [], restore_s: 72.5, rpo_s: 1260.0}]}
+  sample:
+    scheduled: true
+    found:
+      - {instance: main, of: newest, target: set 5a8f0c1e, date: "2026-11-22T05:03:11Z", days: 2.9, kept: true, broken: [], restore_s: 72.5, rpo_s: 1260.0}
 backups:
   description:
     - What the timers of this host back up, and how the latest went; of the database for each repository, of an instance its set.
@@ -378,17 +382,21 @@ def read_floating(address: str) -> dict[str, Any]:
 
 
 def read_drills(evidence_dir: str, now: float) -> dict[str, Any]:
-    """Return whether restores are drilled here, and of each instance the latest one."""
-    latest: dict[str, dict[str, Any]] = {}
+    """Return whether restores are drilled here, and of each instance the latest one of its newest set and the latest one of anything older."""
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
     # Their names are their times.
     for file in sorted(Path(evidence_dir).glob("restore-*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
-        latest[record["instance"]] = {
+        of = record.get("of", "newest")
+        latest[record["instance"], of] = {
             **{key: record[key] for key in ("instance", "date", "kept", "broken", "restore_s", "rpo_s")},
+            "of": of,
+            # Nobody types all of a set's name.
+            "target": re.sub(r"\b([0-9a-f]{8})[0-9a-f]{56}\b", r"\1", record["found"].get("target", "")),
             "days": round((now - datetime.fromisoformat(record["date"]).timestamp()) / 86400, 2),
         }
     scheduled = Path("/etc/systemd/system/timers.target.wants/berth-drill-restore.timer").exists()
-    return {"scheduled": scheduled, "found": [latest[name] for name in sorted(latest)]}
+    return {"scheduled": scheduled, "found": [latest[key] for key in sorted(latest)]}
 
 
 def read_ledger(path: Path) -> dict[str, Any] | None:

@@ -82,7 +82,7 @@ def test_what_is_missing_or_damaged_is_named(play: Player, host: Host, lab: Lab)
     broken = " ".join(latest(host, "main")["broken"])
     assert f"1 files of attachments are missing: {missing}" in broken
     assert f"1 files of attachments are damaged: {damaged}" in broken
-    play(STATUS).expect_refusal("the restore drill of main on", missing)
+    play(STATUS).expect_refusal("the restore drill of main back to time", missing)
 
 
 @pytest.mark.nightly

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 REMOVE = "playbooks/remove_instance.yml"
 
+ASIDE = ("initech_db_before_20261125140359", "initech_db_restoring")
+"""What a restore in its place keeps, and what an interrupted one leaves."""
+
 
 def identities(host: Host, *, without: str = "") -> dict[str, tuple[str, str]]:
     """Every container that is not of one instance, with what changes when it is made anew or started again."""
@@ -39,7 +42,7 @@ def of_initech(host: Host) -> dict[str, str]:
         "route": "ls /opt/berth/traefik/config/dynamic | grep initech || true",
     }
     rows = {
-        "database": "SELECT datname FROM pg_database WHERE datname = 'initech_db'",
+        "database": "SELECT datname FROM pg_database WHERE datname LIKE 'initech%'",
         "roles": "SELECT rolname FROM pg_roles WHERE rolname LIKE 'initech%'",
         "rules": "SELECT line_number FROM pg_hba_file_rules WHERE 'initech_db' = ANY (database)",
     }
@@ -107,6 +110,8 @@ def test_one_comes_and_the_others_do_not_notice(
     client = tenant("initech")
     client.log_in("admin", with_initech["odoo_instance_secrets"]["initech"]["admin_password"])
     assert client.rpc("/web/session/get_session_info")["db"] == "initech_db"
+    for name in ASIDE:
+        psql(host, f"CREATE DATABASE {name} OWNER initech_db")
 
 
 def test_one_that_the_inventory_forgot_is_named_and_stays(host: Host, play: Player, tenant: Callable[[str], Tenant]) -> None:
@@ -123,7 +128,7 @@ def test_one_that_the_inventory_forgot_is_named_and_stays(host: Host, play: Play
         ({}, "target is not the name of an instance"),
         ({"target": "acme", "confirm": "acme", "backup": "none"}, "acme is in odoo_instances"),
         ({"target": "hooli", "confirm": "hooli", "backup": "none"}, "There is no instance hooli on vm1"),
-        ({"target": "initech", "backup": "none"}, "This deletes the database initech_db"),
+        ({"target": "initech", "backup": "none"}, f"This deletes the database initech_db, {', '.join(ASIDE)}, the files of initech"),
         ({"target": "initech", "confirm": "initech"}, "type: -e target=initech -e confirm=initech -e backup=none"),
         ({"target": "initech", "confirm": "acme", "backup": "none"}, "there is no way back"),
     ],
@@ -131,6 +136,20 @@ def test_one_that_the_inventory_forgot_is_named_and_stays(host: Host, play: Play
 def test_nothing_is_deleted_by_mistake(host: Host, play: Player, variables: dict[str, str], words: str) -> None:
     before = host.state()
     play(REMOVE, variables=variables).expect_refusal("nothing was changed", words)
+    assert host.state() == before
+
+
+def test_files_that_another_one_has_are_not_deleted(host: Host, play: Player) -> None:
+    """As with one directory for several instances."""
+    before, file = host.state(), "/opt/berth/odoo-globex/compose.yml"
+    host.run(
+        f"cp -p {file} /root/globex.yml && sed -i 's#source: /var/lib/berth/odoo/globex$#source: /var/lib/berth/odoo/initech/in#' {file}"
+    )
+    try:
+        wanted = {"target": "initech", "confirm": "initech", "backup": "none"}
+        play(REMOVE, variables=wanted).expect_refusal("nothing was changed", "globex has /var/lib/berth/odoo/initech/in")
+    finally:
+        host.run(f"mv /root/globex.yml {file}")
     assert host.state() == before
 
 

@@ -64,6 +64,8 @@ def drill_one(site: Site, options: argparse.Namespace, name: str, target: Target
             found = {"target": " ".join(target).strip()}
             objectives = site.config.get("promises") or {}
             record = rules.evidence(instance=name, began=began, steps=copy.steps, found=found, problems=[str(error)], objectives=objectives)
+    # Neither proves the other.
+    record["of"] = "newest" if target.kind == "latest" else "older"
     site.evidence_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     file = site.evidence_dir / rules.evidence_name(record)
     file.write_text(json.dumps(record, indent=4, sort_keys=True) + "\n", encoding="utf-8")
@@ -78,7 +80,7 @@ def drill(site: Site, options: argparse.Namespace) -> int:
     records = []
     for name in site.config["drilled"] if options.all else [options.instance]:
         if options.more:
-            # Before the newest one, whose record is then the latest, and which says it when nothing can be asked.
+            # Before the newest one, which says it when nothing can be asked.
             with contextlib.suppress(Failed, Refused):
                 job = Job(site, name, Target("latest"), options.repository, options.image)
                 if target := rules.older(job.files.snapshots, job.archive.backups, secrets.SystemRandom()):

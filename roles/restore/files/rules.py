@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -191,6 +192,32 @@ def pick_snapshots(snapshots: Sequence[Mapping[str, Any]], target: Target) -> li
         # Which ones are before and after is not known from their times alone; the newest has most.
         return ordered[-2:]
     return ordered[-1:]
+
+
+def set_before(
+    snapshots: Sequence[Mapping[str, Any]], position: str, manifest: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The manifest of the latest set that was taken at a position of the WAL or before it; the earliest one's where all were taken later.
+
+    Args:
+        snapshots: of the files, at least one.
+        position: in the WAL.
+        manifest: gives that of a snapshot; as few are asked for as can be.
+    """
+    ordered = sorted(snapshots, key=snapshot_time)
+    known = cache(lambda place: manifest(ordered[place]))
+    place = bisect_right(range(len(ordered)), lsn(position), key=lambda one: lsn(known(one)["lsn"]))
+    return known(max(place - 1, 0))
+
+
+def of_moment(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is known of a moment between sets: what the set before it says, such as the image that ran, and that there are files if any of them has some.
+
+    Args:
+        manifests: of the sets around it, the earliest first. There is none before it where it is older than all of them.
+    """
+    files = [one["attachments"] for one in manifests if (one.get("attachments") or {}).get("location") == "files"]
+    return {**manifests[0], **({"attachments": files[0]} if files else {})}
 
 
 def oldest(backups: Sequence[Mapping[str, Any]]) -> int:
@@ -722,7 +749,9 @@ def evidence(
 
 def evidence_name(record: Mapping[str, Any]) -> str:
     """File name of a record."""
-    return f"restore-{re.sub('[-:]', '', str(record['date']))}-{record['instance']}.json"
+    # One that cannot begin takes no second, and that of the newest set follows at once.
+    older = "older-" if record.get("of") == "older" else ""
+    return f"restore-{re.sub('[-:]', '', str(record['date']))}-{older}{record['instance']}.json"
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:

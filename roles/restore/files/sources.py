@@ -300,11 +300,13 @@ class Job:
             # Before anything is asked.
             judge(target.value)
         self.snapshots = rules.pick_snapshots(self.files.snapshots, target)
-        self.manifest = self.files.manifest(self.snapshots[-1]) if self.snapshots else {}
+        self.manifest = rules.of_moment([self.files.manifest(snapshot) for snapshot in self.snapshots])
+        if target.kind == "lsn":
+            before = rules.set_before(self.files.snapshots, target.value, self.files.manifest)
+            self.manifest = rules.of_moment([before, self.manifest])
         if target.kind == "latest":
             self.target = Target("set", self.snapshots[-1]["id"])
         self.set_manifest = self.manifest if self.target.kind == "set" else None
-        self.database = str(self.manifest.get("database") or self.instance["database"])
         self.stanza = str(self.manifest.get("stanza") or site.config["stanza"])
         self.archive = Archive(site, self.repository, self.stanza)
         self.ending = self.archive.ending(rules.xid(target.value)) if target.kind == "xid" else None
@@ -313,6 +315,8 @@ class Job:
         self.backup = rules.pick_backup(self.archive.known, self.point, self.set_manifest)
         if self.ending:
             self.snapshots = rules.pick_snapshots(self.files.snapshots, Target("time", self.ending.time))
+            self.manifest = rules.of_moment([self.files.manifest(snapshot) for snapshot in self.snapshots])
+        self.database = str(self.manifest.get("database") or self.instance["database"])
         self.image = self.find_image(image)
 
     def server_options(self) -> list[str]:

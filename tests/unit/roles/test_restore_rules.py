@@ -288,6 +288,38 @@ def test_between_two_sets_the_files_of_both_are_restored(target: Any, names: str
     assert "".join(one["id"][0] for one in rules.pick_snapshots(SNAPSHOTS, target)) == names
 
 
+POSITIONS = {"a": "0/5000000", "b": "0/7000148", "c": "1/0"}
+
+
+@pytest.mark.parametrize(
+    ("position", "name"),
+    [("0/1", "a"), ("0/5000000", "a"), ("0/7000147", "a"), ("0/7000148", "b"), ("0/FFFFFFFF", "b"), ("1/0", "c"), ("2/0", "c")],
+)
+def test_of_a_position_the_set_before_it_is_known_or_the_first_one(position: str, name: str) -> None:
+    found = rules.set_before(SNAPSHOTS, position, lambda one: {"lsn": POSITIONS[one["id"][0]], "name": one["id"][0]})
+    assert found["name"] == name
+
+
+def test_few_sets_are_asked_for_their_position() -> None:
+    asked: list[int] = []
+
+    def manifest(one: dict[str, Any]) -> dict[str, Any]:
+        asked.append(int(one["id"], 16))
+        return {"lsn": f"0/{int(one['id'], 16):X}", "name": int(one["id"], 16)}
+
+    many = [snapshot("0", number) | {"id": f"{number:08x}"} for number in range(1000)]
+    assert rules.set_before(many, "0/200", manifest)["name"] == 512
+    assert len(asked) == len(set(asked)) <= 11
+
+
+def test_a_moment_has_the_image_of_the_set_before_it_and_the_files_of_any() -> None:
+    files, away = {"location": "files", "files": 7}, {"location": "s3"}
+    old, new = {"image": {"id": "old"}, "attachments": away}, {"image": {"id": "new"}, "attachments": files}
+    assert rules.of_moment([old, new]) == {"image": {"id": "old"}, "attachments": files}
+    assert rules.of_moment([new, old]) == new
+    assert rules.of_moment([old]) == old
+
+
 @pytest.mark.parametrize("value", ["dddddddd", "a", "", "aaaaaaab"])
 def test_a_set_that_is_not_there_is_refused_with_those_that_are(value: str) -> None:
     with pytest.raises(rules.Refused, match=r"bbbbbbbb \(2026-11-25T12:30:00Z\)"):
@@ -435,7 +467,9 @@ def test_what_only_a_drill_does_is_no_part_of_a_restore() -> None:
     found = record()
     assert (found["restore_s"], found["total_s"], found["copy_s"], found["gb_per_minute"], found["rpo_s"]) == (70.0, 170.0, 60.0, 2.0, 60.0)
     assert found["kept"] and found["kind"] == "restore"
-    assert rules.evidence_name(found) == "restore-20261125T120000Z-main.json"
+    assert rules.evidence_name({**found, "of": "newest"}) == "restore-20261125T120000Z-main.json"
+    # Both may begin in one second.
+    assert rules.evidence_name({**found, "of": "older"}) == "restore-20261125T120000Z-older-main.json"
     assert found["objectives"] == {"restore_minutes": 2, "rpo_minutes": 5}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
+from ansible.template import Templar, trust_as_template
 
 from ansible_collections.berth.odoo.plugins.action import preflight, preflight_info
 from ansible_collections.berth.odoo.plugins.module_utils._preflight import Report
@@ -66,6 +67,35 @@ def test_what_cannot_be_rendered_is_named_and_a_secrets_reason_is_not_said() -> 
     )
     assert "'x' is undefined" in host.unrenderable["redis_image"]
     assert host.unrenderable["odoo_db_password"] == "AnsibleUndefinedVariable"
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("/srv/{{ odoo_name }}", {"main": "/srv/main", "shop": "/srv/shop"}),
+        ("/srv/odoo", {"main": "/srv/odoo", "shop": "/srv/odoo"}),
+        # A variable of another host, where the task happens to run.
+        ("{{ of_vm1 }}", {}),
+    ],
+)
+def test_a_directory_is_read_for_each_instance(written: str, wanted: dict[str, str]) -> None:
+    of_all: dict[str, Any] = {"odoo_instances": {"main": {}, "shop": {}}}
+    hostvars = HostVars(vm1={**of_all, "of_vm1": "/srv/vm1"}, vm2={**of_all, "odoo_data_dir": trust_as_template(written)})
+    task_vars = {"hostvars": hostvars, "inventory_hostname": "vm1", **hostvars.raw_get("vm1")}
+    plugin = action(preflight)
+    plugin._templar = Templar(variables=task_vars)
+    assert plugin._host("vm2", {"host": {}}, False, [], task_vars).data_dirs == {}
+    assert plugin._host("vm2", {"host": {}}, False, ["odoo_instances"], task_vars).data_dirs == wanted
+    assert plugin._host("vm1", {"host": {}}, False, ["odoo_instances"], task_vars).data_dirs == {}
+
+
+def test_a_directory_that_differs_by_instance_has_a_value() -> None:
+    own = {"odoo_instances": {"main": {}}, "odoo_data_dir": Broken()}
+    plugin = action(preflight)
+    plugin._templar = SimpleNamespace(copy_with_new_env=lambda **_variables: SimpleNamespace(template=lambda _value: "/srv/main"))
+    task_vars = {"hostvars": HostVars(vm1=own), "inventory_hostname": "vm1"}
+    found = plugin._host("vm1", {"host": {}}, False, ["odoo_instances", "odoo_data_dir"], task_vars)
+    assert (found.unrenderable, found.data_dirs) == ({}, {"main": "/srv/main"})
 
 
 @pytest.mark.parametrize(

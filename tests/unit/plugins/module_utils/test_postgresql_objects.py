@@ -355,7 +355,11 @@ def test_what_is_removed_goes_with_its_users_and_what_they_were_granted():
     assert [step.text for step in steps] == ["drop database shop", "take all rights from role shop", "drop role shop"]
     assert steps[0].sql == 'DROP DATABASE "shop" WITH (FORCE)'
     assert plan_removal(removed, {"roles": {}, "databases": {"main": database()}}) == []
-    assert "'shop_login2'" in read_script(ROLES, ["main"], TEMPLATE, removed)
+    script = read_script(ROLES, ["main"], TEMPLATE, removed)
+    assert "'shop_login2'" in script
+    # Before anything is dropped: what else a role owns.
+    assert "OR pg_get_userbyid(d.datdba) IN ('shop', 'shop_login2')" in script
+    assert "OR pg_get_userbyid(d.datdba) IN (NULL)" in read_script(ROLES, ["main"], TEMPLATE)
 
 
 def test_a_role_that_owns_another_database_stays():

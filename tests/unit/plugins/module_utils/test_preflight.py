@@ -84,6 +84,28 @@ def test_an_instance_that_the_inventory_does_not_know_is_neither_run_over_nor_re
     assert examine({"vm1": host(variables, {"instances": ["main", "shop"], "memory_mb": 12288})}).problems == []
 
 
+@pytest.mark.parametrize(
+    ("directories", "found"),
+    [
+        (("/srv/odoo", "/srv/odoo/"), "/srv/odoo for main, and /srv/odoo/ for shop"),
+        (("/srv/odoo", "/srv/odoo/shop"), "/srv/odoo for main, and /srv/odoo/shop for shop"),
+        (("/srv/odoo/main", "/srv/odoo/shop"), ""),
+    ],
+)
+def test_instances_of_a_host_have_a_directory_each(directories: tuple[str, str], found: str) -> None:
+    data_dirs = dict(zip(("main", "shop"), directories, strict=True))
+    report = examine({"vm1": host(data_dirs=data_dirs)})
+    assert [problem.found for problem in report.problems] == ([found] if found else [])
+    for problem in report.problems:
+        assert problem.subject == "odoo_data_dir" and 'odoo_data_dir: "/srv/odoo/{{ odoo_name }}"' in problem.remedy
+    # On two hosts one directory is two.
+    apart = {name: host(SHARED, data_dirs={"main": "/srv/odoo"}) for name in ("vm1", "vm2")}
+    assert "odoo_data_dir" not in subjects(examine(apart, TWO))
+    # Nothing of it is where no instance runs.
+    elsewhere = {"vm1": host(), "vm2": host(data_dirs=data_dirs)}
+    assert "odoo_data_dir" not in subjects(examine(elsewhere))
+
+
 def test_everything_wrong_is_said_at_once() -> None:
     variables = {
         "odoo_worker": 4,

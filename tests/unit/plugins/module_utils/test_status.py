@@ -258,9 +258,11 @@ def test_an_instance_that_shall_not_run_is_no_problem_and_one_that_nobody_knows_
     ]
 
 
-def drilled(**changes: Any) -> dict[str, Any]:
+def drilled(*others: dict[str, Any], **changes: Any) -> dict[str, Any]:
     drill = {
         "instance": "main",
+        "of": "newest",
+        "target": "set 5a8f0c1e",
         "date": "2026-11-22T05:03:11Z",
         "days": 3.0,
         "kept": True,
@@ -268,7 +270,7 @@ def drilled(**changes: Any) -> dict[str, Any]:
         "restore_s": 90.0,
         "rpo_s": 1260.0,
     }
-    return {"vm1": host(drills={"scheduled": True, "found": [{**drill, **changes}]})}
+    return {"vm1": host(drills={"scheduled": True, "found": [{**drill, **one} for one in (changes, *others)]})}
 
 
 def test_a_restore_that_was_proven_is_shown() -> None:
@@ -286,6 +288,19 @@ def test_a_restore_that_failed_or_was_not_tried_for_long_is_a_problem() -> None:
     unscheduled = drilled(days=90.0)
     unscheduled["vm1"]["drills"]["scheduled"] = False
     assert problems(unscheduled) == []
+
+
+def test_a_drill_of_something_older_that_failed_is_not_hidden_by_the_newest_set_s() -> None:
+    older = {"of": "older", "target": "time 2026-11-20T10:00:00+00:00", "date": "2026-11-22T05:00:11Z"}
+    assert problems(drilled({**older, "kept": False, "broken": ["Odoo in the copy: KeyError"]})) == [
+        "vm1: the restore drill of main back to time 2026-11-20T10:00:00+00:00 on 2026-11-22T05:00:11Z failed: Odoo in the copy: KeyError"
+    ]
+    assert len(problems(drilled({**older, "kept": False, "broken": ["x"]}, kept=False, broken=["y"]))) == 2
+    # A set that is the only one is the newest.
+    assert problems(drilled({**older, "days": 90.0})) == []
+    shown = screen(drilled(older))
+    assert "Restore of main back to time 2026-11-20T10:00:00+00:00: proven on 2026-11-22T05:00:11Z, 1.5 min\n" in shown
+    assert "Restore of main: proven on 2026-11-22T05:03:11Z, 1.5 min, 21 min of work lost" in shown
 
 
 def backed_up(of: str = "main", **changes: Any) -> dict[str, Any]:

@@ -55,6 +55,26 @@ def test_the_words_that_say_why(log: str, words: str) -> None:
     assert platform_info.last_words(client, "c0ffee") == words
 
 
+def test_of_each_instance_the_latest_drill_of_each_kind_is_read(tmp_path: Path) -> None:
+    def drilled(minute: int, instance: str, target: str, **more: Any) -> None:
+        record = {"instance": instance, "kept": True, "broken": [], "restore_s": 1.0, "rpo_s": None, "found": {"target": target}, **more}
+        record["date"] = f"2027-01-15T07:{minute:02}:00Z"
+        (tmp_path / f"restore-20270115T07{minute:02}00Z-{instance}.json").write_text(json.dumps(record), encoding="utf-8")
+
+    # As drills of before wrote it.
+    drilled(1, "main", "")
+    drilled(2, "main", "time 2027-01-14T12:00:00+00:00", of="older", kept=False, broken=["x"])
+    drilled(3, "main", f"set {'5a8f0c1e' * 8}", of="newest")
+    drilled(4, "shop", "set 1", of="newest", found={})
+    found = platform_info.read_drills(str(tmp_path), NOW)["found"]
+    assert [(one["instance"], one["of"], one["target"], one["kept"]) for one in found] == [
+        ("main", "newest", "set 5a8f0c1e", True),
+        ("main", "older", "time 2027-01-14T12:00:00+00:00", False),
+        ("shop", "newest", "", True),
+    ]
+    assert [one["broken"] for one in found] == [[], ["x"], []]
+
+
 def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
     results, timers = tmp_path / "backup", tmp_path / "wants"
     timers.mkdir()

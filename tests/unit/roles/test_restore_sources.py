@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, berth.odoo contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore takes for a target, and what drills of several leave, with repositories that answer at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[3] / "roles/restore/files"
+MODULES = ("rules", "sources", "copies", "loading", "restore")
+
+SETS = {
+    "a": {"time": "2026-11-25T11:00:00Z", "lsn": "0/5000000", "image": {"id": "sha256:old"}, "attachments": {"location": "files"}},
+    "b": {"time": "2026-11-25T12:00:00Z", "lsn": "0/7000000", "image": {"id": "sha256:old"}, "attachments": {"location": "files"}},
+    # Of a release, with which attachments went to S3.
+    "c": {"time": "2026-11-25T13:00:00Z", "lsn": "0/9000000", "image": {"id": "sha256:new"}, "attachments": {"location": "s3"}},
+    "d": {"time": "2026-11-25T14:00:00Z", "lsn": "0/B000000", "image": {"id": "sha256:new"}, "attachments": {"location": "s3"}},
+}
+INSTANCE = {"database": "main", "data_dir": "/var/lib/berth/odoo/main", "login": "admin"}
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The program restore.py, whose modules find each other beside it."""
+    monkeypatch.syspath_prepend(str(PROGRAM))
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module("restore")
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Its module sources, with four sets and one backup."""
+    module = importlib.import_module("sources")
+
+    class Files:
+        def __init__(self, *_of: Any) -> None:
+            self.snapshots = [{"id": name * 64, "time": one["time"], "paths": []} for name, one in SETS.items()]
+
+        def manifest(self, one: dict[str, Any]) -> dict[str, Any]:
+            return {"database": "main", "system_identifier": "7", "timeline": 1, **SETS[one["id"][0]]}
+
+    class Archive:
+        def __init__(self, *_of: Any) -> None:
+            self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}}]
+            self.known = {"db": [{"system-id": 7}], "backup": self.backups}
+
+        def ending(self, number: int) -> Any:
+            return module.Ending(number, True, "0/8000000", "2026-11-25T12:30:00+00:00")
+
+    monkeypatch.setattr(module, "Files", Files)
+    monkeypatch.setattr(module, "Archive", Archive)
+    monkeypatch.setattr(module.Job, "find_image", lambda self, wanted: wanted or self.manifest["image"]["id"])
+    return module
+
+
+def site(directory: Path) -> Any:
+    return SimpleNamespace(
+        config={"stanza": "berth", "drilled": ["main"]},
+        evidence_dir=directory,
+        instance=lambda name: INSTANCE,
+        repository=lambda name: {"name": "near"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "image", "location", "sets"),
+    [
+        ("latest", "", "new", "s3", "d"),
+        ("set", "a" * 8, "old", "files", "a"),
+        ("time", "2026-11-25T11:30:00Z", "old", "files", "ab"),
+        # Between them was the release: files that the database of then names are wanted.
+        ("time", "2026-11-25T12:30:00Z", "old", "files", "bc"),
+        ("time", "2026-11-25T13:30:00Z", "new", "s3", "cd"),
+        # Before the first set, and after the last one.
+        ("time", "2026-11-25T10:30:00Z", "old", "files", "a"),
+        ("time", "2026-11-25T14:30:00Z", "new", "s3", "d"),
+        ("lsn", "0/8FFFFFF", "old", "files", "cd"),
+        ("lsn", "0/9000000", "new", "s3", "cd"),
+        ("lsn", "0/2", "old", "files", "cd"),
+        ("xid", "4711", "old", "files", "bc"),
+    ],
+)
+def test_a_moment_is_restored_with_what_was_before_it(
+    sources: ModuleType, tmp_path: Path, kind: str, value: str, image: str, location: str, sets: str
+) -> None:
+    job = sources.Job(site(tmp_path), "main", sources.Target(kind, value), "", "")
+    assert job.image == f"sha256:{image}"
+    assert job.manifest["attachments"]["location"] == location
+    assert "".join(one["id"][0] for one in job.snapshots) == sets
+    assert (job.set_manifest is None) == (kind not in ("latest", "set"))
+    assert job.database == "main"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
+    program: ModuleType, sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    class Copy:
+        def __init__(self, *_of: Any) -> None:
+            self.steps: dict[str, float] = {}
+
+        def locked(self) -> Any:
+            return nullcontext()
+
+        def drill(self, job: Any, *, newest: bool) -> dict[str, Any]:
+            if not begun and not newest:
+                raise program.Refused("the image of the set is not on this host")
+            found = {"target": job.words, "position": job.position}
+            began, problems = program.datetime.now(program.UTC), [] if newest else ["damaged"]
+            made: dict[str, Any] = program.rules.evidence(
+                instance=job.name, began=began, steps={}, found=found, problems=problems, objectives={}
+            )
+            return made
+
+    monkeypatch.setattr(program, "Copy", Copy)
+    monkeypatch.setattr(program, "Job", sources.Job)
+    options = Namespace(all=True, more=True, repository="", image="", set="", time="", lsn="", xid="")
+    assert program.drill(site(tmp_path), options) == 3
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(tmp_path.glob("restore-*.json"))]
+    assert sorted((record["of"], record["kept"]) for record in records) == [("newest", True), ("older", False)]
