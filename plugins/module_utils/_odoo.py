@@ -83,6 +83,9 @@ def password_matches(stored: str, password: str) -> bool | None:
 
     It costs as long as a login, about half a second: see ``password_note``.
     """
+    if not stored:
+        # A user without a password, which is no way in.
+        return False
     parts = stored.split("$")
     if len(parts) != 5 or parts[1] != "pbkdf2-sha512" or not parts[2].isdigit():
         return None

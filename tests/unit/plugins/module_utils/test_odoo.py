@@ -147,7 +147,11 @@ def test_a_hash_that_odoos_library_made() -> None:
     assert odoo.password_matches(stored, AWKWARD.lower()) is False
 
 
-@pytest.mark.parametrize("stored", ["", "plain", "$2b$12$abc", "$pbkdf2-sha512$x$a$b", "$pbkdf2-sha256$1000$YWJj$YWJj"])
+def test_a_user_without_a_password_has_another_one() -> None:
+    assert odoo.password_matches("", "x") is False
+
+
+@pytest.mark.parametrize("stored", ["plain", "$2b$12$abc", "$pbkdf2-sha512$x$a$b", "$pbkdf2-sha256$1000$YWJj$YWJj"])
 def test_hashes_of_other_kinds_are_not_judged(stored: str) -> None:
     assert odoo.password_matches(stored, "x") is None
 
