@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
-from ansible_collections.berth.odoo.tests.support.lab import docker, wait_for
+from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, ansible, docker, environment, wait_for
 from ansible_collections.berth.odoo.tests.support.load import Clerks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
@@ -142,8 +146,11 @@ def test_a_run_does_not_move_the_primary_back(play: Player, lab: Lab, leader: Ho
 
 
 @pytest.mark.nightly
-def test_the_host_of_the_primary_is_frozen_and_comes_back(lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
-    """It believes that it is the primary when it thaws, and so do the Sentinel and Odoo beside it."""
+@pytest.mark.parametrize(("away", "back"), [("pause", "unpause"), ("kill", "start")])
+def test_the_host_of_the_primary_is_away_and_comes_back(
+    lab: Lab, leader: Host, clerks: Clerks, say: Callable[[str], None], away: str, back: str
+) -> None:
+    """One that thaws believes that it is the primary, and so do the Sentinel and Odoo beside it."""
     if leader.name not in APPS:  # there are the edge and the database
         leader.run(f"docker restart {REDIS}", timeout=60)
         wait_for("another primary", lambda: primary(lab) in APPS and in_sync(lab), seconds=60, interval=1)
@@ -153,24 +160,24 @@ def test_the_host_of_the_primary_is_frozen_and_comes_back(lab: Lab, leader: Host
     clerks.requests.clear()
     with clerks.working():
         wait_for("requests", lambda: len(clerks.requests) > 10, seconds=30)
-        frozen = time.monotonic()
-        docker("pause", machine)
+        gone = time.monotonic()
+        docker(away, machine)
         try:
             wait_for("another primary", lambda: primary(lab, *others) not in ("", victim.name), seconds=40, interval=0.2)
-            stall = time.monotonic() - frozen
+            stall = time.monotonic() - gone
             moved = time.monotonic()
             wait_for("requests afterwards", lambda: sum(request.began > moved for request in clerks.requests) > 40, seconds=60)
         finally:
-            docker("unpause", machine)
-            thawed = time.monotonic()
-        wait_for("the old one as a replica", lambda: primary(lab) != victim.name and in_sync(lab), seconds=60, interval=1)
+            docker(back, machine)
+            returned = time.monotonic()
+        wait_for("the old one as a replica", lambda: primary(lab) != victim.name and in_sync(lab), seconds=180, interval=1)
         before = len(clerks.requests)
         wait_for("requests afterwards", lambda: len(clerks.requests) > before + 20, seconds=30)
-    flying = [request for request in clerks.requests if request.in_flight(frozen)]
+    flying = [request for request in clerks.requests if request.in_flight(gone)]
     late = [request for request in clerks.failed if request not in flying]
     say(
-        f"frozen host of the primary: failed requests, wanted at most {len(flying)} in flight, got {len(clerks.failed)} of {len(clerks.requests)}; of those "
-        f"sent afterwards, wanted 0, got {len(late)}; another primary after {stall:.1f} s, frozen for {thawed - frozen:.1f} s"
+        f"{away} of the primary's host: failed requests, wanted at most {len(flying)} in flight, got {len(clerks.failed)} of {len(clerks.requests)}; of those "
+        f"sent afterwards, wanted 0, got {len(late)}; another primary after {stall:.1f} s, away for {returned - gone:.1f} s"
     )
     assert late == [], account(clerks)
 
@@ -195,3 +202,30 @@ def test_without_most_sentinels_work_goes_on_and_status_says_so(
         *(f"{name}: redis/sentinel is exited" for name in away), "does not answer", "the rest is no majority, so nobody takes over"
     )
     wait_for("Sentinels that agree", lambda: primary(lab) == leader.name, seconds=30)
+
+
+@pytest.mark.nightly
+def test_from_three_to_one_and_back(
+    play: Player, lab: Lab, leader: Host, clerks: Clerks, tmp_path: Path, say: Callable[[str], None]
+) -> None:
+    """What docs/sessions.md says to type, while people work. What is left on the hosts that go must not count when they come back."""
+    at, others = leader.name, [name for name in CACHES if name != leader.name]
+    shutil.copytree(REPOSITORY / "inventories/two_apps", tmp_path / "alone")
+    hosts = yaml.safe_load((tmp_path / "alone/hosts.yml").read_text(encoding="utf-8"))
+    hosts["all"]["children"]["cache"]["hosts"] = {at: None}
+    (tmp_path / "alone/hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
+    inventories = (tmp_path / "alone", *lab.inventories[1:])
+    known = [part for source in lab.inventories for part in ("-i", str(source))]
+    clerks.requests.clear()
+    with clerks.working():
+        play("playbooks/site.yml", inventories=inventories).expect_success()
+        leave = [*ansible("ansible"), ",".join(others), *known, "--vault-password-file", str(lab.vault_password_file), "--become"]
+        leave += ["--module-name=berth.odoo.compose_project", "--args=name=redis state=absent"]
+        subprocess.run(leave, check=True, capture_output=True, cwd=REPOSITORY, env=environment(), timeout=120)
+        assert play("playbooks/site.yml", inventories=inventories).expect_success().changed == []
+        play("playbooks/site.yml").expect_success()
+        wait_for("replicas in sync", lambda: primary(lab) == at and in_sync(lab), seconds=60, interval=1)
+        before = len(clerks.requests)
+        wait_for("requests afterwards", lambda: len(clerks.requests) > before + 20, seconds=30)
+    say(f"from three to one and back: failed requests, wanted 0, got {len(clerks.failed)} of {len(clerks.requests)}")
+    assert clerks.failed == [], account(clerks)
