@@ -160,7 +160,7 @@ def wanted_view(state: Mapping[str, Any], wanted: Mapping[str, Any], password_ri
         "languages": sorted({*state["languages"], wanted["language"]}),
         "administrator's login": wanted["login"],
         "system parameters": dict(sorted(wanted["parameters"].items())),
-        **_websites_view(wanted, [website_scope(wanted["parameters"]) for _ in state["websites"]]),
+        **_websites_view(wanted, [website_scope(wanted["parameters"])] * len(state["websites"])),
         "modules": sorted(set(wanted["modules"])),
         "OpenID provider": provider_view(
             wanted["provider"] or (state["oidc"]["provider"] and {"enabled": False}), wanted["provider"] or {"enabled": False}
