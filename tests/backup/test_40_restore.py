@@ -162,11 +162,13 @@ def test_a_cluster_that_nobody_leads_is_left_alone(play: Player, host: Host) -> 
 
 
 def test_what_is_refused(play: Player, host: Host) -> None:
-    before = the.state(host)
     # Sets and drills go on asking this site's repository.
     asked = host.run("sha256sum /opt/berth/restore/config/config.json /opt/berth/restore/pgbackrest/pgbackrest.conf")
-    play(RESTORE, variables={"target": "main", "restore_path": "/elsewhere"}).expect_refusal("there is no set of this instance")
+    play(RESTORE, variables={"target": "main", "restore_path": "/elsewhere"}).expect_refusal(
+        "there is no repository of files of this instance"
+    )
     assert host.run("sha256sum /opt/berth/restore/config/config.json /opt/berth/restore/pgbackrest/pgbackrest.conf") == asked
+    before = the.state(host)
     play(RESTORE, variables={"target": "main; rm -rf /", "confirm": "main; rm -rf /"}).expect_refusal(
         "nothing was changed", "target is one of main, staging"
     )
