@@ -177,7 +177,8 @@ class ActionModule(ActionBase):
                 "effective": {"type": "raw", "required": True},
             }
         )
-        file = Path(arguments["file"])
+        # What a link leads to is what others read.
+        file = Path(arguments["file"]).resolve()
         try:
             changed = rotate(
                 file,

@@ -142,6 +142,10 @@ class CallbackModule(CallbackBase):
         self._run["user"] = str(variables.get("awx_user_name") or self._run["user"])
         self._known.update(host.get_name() for host in play.get_variable_manager()._inventory.get_hosts(ignore_limits=True))
 
+    def v2_runner_on_failed(self, result: Any, **_ignored: bool) -> None:
+        """Keep the name of a task that changed something before it failed."""
+        self.v2_runner_on_ok(result)
+
     def v2_runner_on_ok(self, result: Any) -> None:
         """Keep the name of a task that changed something, for the host on which it did."""
         if result.result.get("changed"):

@@ -45,6 +45,10 @@ options:
     description: Whether hosts whose work nobody does meanwhile may go away.
     type: bool
     default: false
+  instances:
+    description: Application hosts and the names of their instances.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -56,8 +60,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(order), hosts with something to do; C(hosts), of each C(alone), why it may not go away, and C(reboot), whether it is rebooted although nothing
-    asks for it; C(lines), for a person; C(refused), why nothing may begin.
+    C(order), hosts with something to do; C(hosts), of each C(alone), why it may not go away, C(only), instances that nobody else runs, and C(reboot),
+    whether it is rebooted although nothing asks for it; C(lines), for a person; C(refused), why nothing may begin.
   type: dict
 """
 
@@ -77,10 +81,11 @@ def patch_plan(
     floating: Sequence[str] = (),
     reboot: str = "needed",
     outage: bool = False,
+    instances: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Call the pure function."""
     try:
-        return compute(found, tiers, list(leads), list(drained), list(floating), reboot, outage)
+        return compute(found, tiers, list(leads), list(drained), list(floating), reboot, outage, instances)
     except KeyError as error:
         raise AnsibleFilterError(f"patch_plan: a host's answer lacks {error}: is it that of another version?") from error
 

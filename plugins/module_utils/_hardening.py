@@ -74,6 +74,18 @@ def effective(output: str) -> dict[str, list[str]]:
     return found
 
 
+def moved(now: Mapping[str, Sequence[str]], then: Mapping[str, Sequence[str]]) -> str:
+    """Say how a configuration changes where sshd listens, and what to type to keep that; nothing when it does not."""
+    if sorted(now["listenaddress"]) == sorted(then["listenaddress"]):
+        return ""
+    # What sshd says has the port of each: such as 10.0.0.5:22, and [::]:22 for all addresses.
+    lines = " and ".join(f"'ListenAddress {address}'" for address in sorted(now["listenaddress"]))
+    return (
+        f"It listens at {', '.join(sorted(now['listenaddress']))}, and would at {', '.join(sorted(then['listenaddress']))}. To keep that, write {lines} into a "
+        "file in /etc/ssh/sshd_config.d, which stays. To change it, set Port or ListenAddress in hardening_ssh"
+    )
+
+
 class Account(NamedTuple):
     """Someone who shall still get in."""
 

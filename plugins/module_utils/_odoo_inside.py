@@ -44,6 +44,7 @@ STATISTICS = "statistics"
 INDEX = "index"
 # Attachments that are moved in one transaction.
 MOVED_AT_ONCE = 50
+MOVED_BYTES = 20 << 20
 # How long to wait for a table in each round, in seconds. More than deadlock_timeout (1 s), after which autovacuum gives way to us.
 # What we ask for (SHARE UPDATE EXCLUSIVE) lets reading and writing go on, also of those who come after us.
 LOCK_WAITS_S = (2, 5)
@@ -728,15 +729,34 @@ def initialise(connection: Any, registry_class: Any, request: Mapping[str, Any],
     annotate(connection, None)
 
 
+def portions(files: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Yield attachments that are moved at once: Odoo has all of them in memory, five times, and writes them in one statement.
+
+    Args:
+        files: Each with its size in bytes.
+    """
+    portion: list[int] = []
+    total = 0
+    for number, size in files:
+        if portion and (len(portion) == MOVED_AT_ONCE or total + size > MOVED_BYTES):
+            yield portion
+            portion, total = [], 0
+        portion.append(number)
+        total += size
+    if portion:
+        yield portion
+
+
 def move_attachments(connection: Any, registry: Any, filestore: str) -> None:
     """Copy the content of attachments from files of this host into the database; the files stay.
 
     Odoo's own way (``force_storage``) also takes those whose file is on another host, reads nothing, and stores that.
     """
     here, _elsewhere = attachment_files(connection, filestore)
-    for start in range(0, len(here), MOVED_AT_ONCE):
+    sizes = dict(rows(connection, "SELECT id, coalesce(file_size, 0) FROM ir_attachment WHERE id = ANY(%s)", here))
+    for portion in portions([(number, sizes.get(number, 0)) for number in here]):
         with environment(registry) as env:
-            env["ir.attachment"].browse(here[start : start + MOVED_AT_ONCE]).exists()._migrate()
+            env["ir.attachment"].browse(portion).exists()._migrate()
 
 
 # --- sign-in by OpenID Connect --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 ENGINE = ("docker.io", "docker-ce", "moby-engine", "containerd", "containerd.io", "runc")
@@ -129,7 +129,21 @@ def obstacles(audit: str, room_mb: dict[str, int], kernel_comes: bool) -> list[s
 # --- a platform ------------------------------------------------------------------------------------------------------------------------
 
 
-def _alone(name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str], floating: Sequence[str]) -> list[str]:
+def only_on(name: str, instances: Mapping[str, Collection[str]], drained: Sequence[str]) -> list[str]:
+    """Return the instances of a host that no other host runs which gets requests.
+
+    Args:
+        name: The host.
+        instances: Application hosts and the names of their instances.
+        drained: Application hosts that get no requests.
+    """
+    elsewhere = {instance for host, theirs in instances.items() if host != name and host not in drained for instance in theirs}
+    return sorted(set(instances.get(name, ())) - elsewhere)
+
+
+def _alone(
+    name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str], floating: Sequence[str], instances: Mapping[str, Collection[str]]
+) -> list[str]:
     """Return whose work nobody does while a host is away."""
     found = []
     if list(tiers.get("database") or []) == [name]:
@@ -137,6 +151,8 @@ def _alone(name: str, tiers: Mapping[str, Sequence[str]], drained: Sequence[str]
     staying = [app for app in tiers.get("app") or [] if app not in drained]
     if staying == [name]:
         found.append("it is the only application host that gets requests")
+    elif name in staying and (only := only_on(name, instances, drained)):
+        found.append(f"nobody else runs {', '.join(only)}")
     if name in (tiers.get("edge") or []) and not set(floating) - {name}:
         found.append("people come in through it (group edge)")
     if list(tiers.get("cache") or []) == [name]:
@@ -165,6 +181,7 @@ def plan(
     floating: Sequence[str] = (),
     reboot: str = "needed",
     outage: bool = False,
+    instances: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """Return what is to be done to which host, and in which order.
 
@@ -176,19 +193,21 @@ def plan(
         floating: Edges that may have the floating address.
         reboot: ``needed``, ``always`` or ``never``.
         outage: Whether hosts whose work nobody does meanwhile may go away.
+        instances: Application hosts and the names of their instances.
 
     Returns:
-        C(order), the names of hosts with something to do; C(hosts), of each host C(alone), why it may not go away, and C(reboot), whether it is
-        rebooted although nothing asks for it; C(lines), for a person; C(refused), why nothing may begin.
+        C(order), the names of hosts with something to do; C(hosts), of each host C(alone), why it may not go away, C(only), instances that nobody else
+        runs, and C(reboot), whether it is rebooted although nothing asks for it; C(lines), for a person; C(refused), why nothing may begin.
     """
     hosts: dict[str, dict[str, Any]] = {}
     work, lines, refused = [], [], []
     for name, facts in found.items():
         begun = facts["begun"] or {}
         # What an interrupted run drained is not left drained; alone is judged as if it were not.
-        reasons = [] if outage else _alone(name, tiers, [one for one in drained if one != name or not begun.get("drained")], floating)
+        away = [one for one in drained if one != name or not begun.get("drained")]
+        reasons = [] if outage else _alone(name, tiers, away, floating, instances or {})
         asked = reboot == "always" or bool(begun.get("reboot"))
-        hosts[name] = {"alone": " and ".join(reasons), "reboot": asked}
+        hosts[name] = {"alone": " and ".join(reasons), "only": only_on(name, instances or {}, away), "reboot": asked}
         # With live restore its containers do not notice.
         starts = facts["engine_replaced"] and (facts["live_restore"] or not reasons)
         if facts["packages"] or begun or asked or starts or (facts["reboot"] and reboot != "never"):

@@ -125,6 +125,7 @@ def examine(
     problems.extend(_check_floating(hosts, tiers))
     problems.extend(_check_apps(hosts, tiers))
     problems.extend(_check_data_dirs(hosts, tiers))
+    problems.extend(_check_founding(hosts, tiers))
     problems.extend(_check_caches(hosts, tiers))
     machines = _machines(hosts, tiers, notes)
     result = _sizing.plan(
@@ -364,6 +365,22 @@ def _sponsors(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> 
     members = [name for name in voters(tiers) if name in hosts]
     founded = [name for name in members if (hosts[name].facts or {}).get("etcd") == "member"]
     return {name: "" if name in founded or not founded else founded[0] for name in members}
+
+
+def _check_founding(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Check that nobody founds a cluster while one that cannot be asked may have its data: its database would be taken for an empty one."""
+    members = [name for name in voters(tiers) if name in hosts]
+    states = {name: (facts or {}).get("etcd") for name in members if (facts := hosts[name].facts) is not None}
+    silent = [name for name in members if name not in states]
+    begin = tuple(name for name in states if not hosts[name].limited)
+    if silent and begin and "member" not in states.values():
+        yield Problem(
+            begin,
+            "groups database and witness",
+            f"no data of a cluster on any that answers, and {', '.join(silent)} cannot be asked whether it has them",
+            "an answer of all of them before one is founded",
+            f"let {silent[0]} answer; take one that is lost for ever, and was blank, out of the groups",
+        )
 
 
 def _plan_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], plan: Mapping[str, dict[str, Any]]) -> None:

@@ -372,7 +372,7 @@ def main() -> None:
         else:
             firewall.present()
     except (_firewall.FirewallError, _apt.AptError, _systemd.SystemdError, OSError, ValueError) as error:
-        module.fail_json(msg=str(error), changes=firewall.changes)
+        module.fail_json(msg=str(error), changed=bool(firewall.changes), changes=firewall.changes)
     module.exit_json(changed=bool(firewall.changes), changes=firewall.changes, confirm=firewall.confirm, diff=firewall.diff)
 
 

@@ -105,6 +105,8 @@ HEADER = "# Managed by Ansible (berth.odoo.hardening).\n"
 SYSCTL = Path("/etc/sysctl.d/85-berth-hardening.conf")
 MODPROBE = Path("/etc/modprobe.d/berth-hardening.conf")
 SSHD = Path("/etc/ssh/sshd_config")
+SOMEBODY = "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
+"""For whom sshd says what holds, where its configuration makes a difference."""
 BEFORE = Path("/etc/ssh/.sshd_config.berth-before")
 PENDING = Path("/run/berth-sshd-pending.json")
 REVERT_UNIT = "berth-sshd-revert"
@@ -372,6 +374,9 @@ class Host:
             code, _output, errors = self.module.run_command(["/usr/sbin/sshd", "-t", "-f", str(trial)])
             if code:
                 raise _hardening.HardeningError(f"sshd refuses hardening_ssh: {errors.strip()}")
+            # Whoever says where it shall listen means it.
+            if not {"Port", "ListenAddress"} & set(settings):
+                self.refuse_to_move_sshd(trial)
             reasons = {name: self.shut_out(name, trial) for name in self.operators()}
         finally:
             trial.unlink()
@@ -379,6 +384,16 @@ class Host:
             lines = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise _hardening.HardeningError(f"nothing was changed, because nobody would get in by SSH afterwards. {lines}.")
         return content
+
+    def refuse_to_move_sshd(self, trial: Path) -> None:
+        """Refuse when sshd would listen elsewhere than it does: somebody chose that in the file that is about to be replaced. Raises HardeningError."""
+        code, now, _errors = self.module.run_command(["/usr/sbin/sshd", "-T", "-C", SOMEBODY])
+        if code:
+            # What it says is not valid, so nobody listens by it.
+            return
+        then = self.call(["/usr/sbin/sshd", "-T", "-f", str(trial), "-C", SOMEBODY])
+        if moved := _hardening.moved(_hardening.effective(now), _hardening.effective(then)):
+            raise _hardening.HardeningError(f"nothing was changed, because sshd would no longer listen where it does. {moved}")
 
     def operators(self) -> list[str]:
         """Those of whom one must get in: who runs this over SSH, else every member of the group sudo and root."""
@@ -398,7 +413,7 @@ class Host:
             user = pwd.getpwnam(name)
         except KeyError:
             return "no such user"
-        condition = f"user={name},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
+        condition = SOMEBODY.replace("root", name)
         sshd = _hardening.effective(self.call(["/usr/sbin/sshd", "-T", "-f", str(config), "-C", condition]))
         groups = [grp.getgrgid(number).gr_name for number in os.getgrouplist(name, user.pw_gid)]
         files = _hardening.key_files(sshd.get("authorizedkeysfile", []), name, user.pw_dir, user.pw_uid)
@@ -540,7 +555,8 @@ def main() -> None:
         else:
             host.converge()
     except (_hardening.HardeningError, _apt.AptError, _systemd.SystemdError, OSError, ValueError) as error:
-        module.fail_json(msg=str(error), changes=host.changes if "host" in locals() else [])
+        changes = host.changes if "host" in locals() else []
+        module.fail_json(msg=str(error), changed=bool(changes), changes=changes)
     module.exit_json(changed=bool(host.changes), changes=host.changes, not_applied=host.not_applied, confirm=host.confirm, diff=host.diff)
 
 

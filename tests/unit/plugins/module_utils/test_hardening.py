@@ -92,6 +92,14 @@ def test_files_of_others_come_last() -> None:
     ]
 
 
+def test_sshd_stays_where_somebody_has_put_it() -> None:
+    everywhere = {"listenaddress": ["[::]:22", "0.0.0.0:22"]}
+    assert hardening.moved(everywhere, {"listenaddress": ["0.0.0.0:22", "[::]:22"]}) == ""
+    words = hardening.moved({"listenaddress": ["10.0.0.5:2222"]}, everywhere)
+    assert "It listens at 10.0.0.5:2222, and would at 0.0.0.0:22, [::]:22" in words
+    assert "write 'ListenAddress 10.0.0.5:2222' into a file in /etc/ssh/sshd_config.d" in words
+
+
 def test_answer_of_sshd() -> None:
     assert hardening.effective("port 22\nallowusers a\nallowusers b\npermitrootlogin no\n") == {
         "port": ["22"],

@@ -137,6 +137,13 @@ def test_attachments_whose_file_is_elsewhere_are_not_moved(tmp_path: Path, monke
     assert inside.attachment_files(None, str(tmp_path)) == ([1, 3], 2)
 
 
+def test_attachments_are_moved_in_portions_that_fit_into_memory() -> None:
+    many, big = 60 * [1000], [15 << 20, 15 << 20, 900 << 20, 1]
+    assert [len(portion) for portion in inside.portions(enumerate(many))] == [50, 10]
+    assert list(inside.portions(enumerate(big))) == [[0], [1], [2], [3]]
+    assert list(inside.portions([])) == []
+
+
 def test_states_between_two_others() -> None:
     assert inside.leftovers({"a": "installed", "b": "to install", "c": "to remove"}) == {"b": "to install", "c": "to remove"}
 

@@ -163,6 +163,19 @@ def test_whose_work_nobody_does_meanwhile(name: str, tiers: dict[str, list[str]]
     assert patch.plan(found, tiers, [], drained, outage=True)["hosts"][name]["alone"] == ""
 
 
+def test_an_instance_that_nobody_else_runs_stays() -> None:
+    tiers = {"app": ["a1", "a2", "a3"]}
+    instances = {"a1": ["acme", "globex"], "a2": ["acme"], "a3": ["globex", "initech"]}
+    found = {name: {**NOTHING, "reboot": ["x"]} for name in tiers["app"]}
+    hosts = patch.plan(found, tiers, instances=instances)["hosts"]
+    assert {name: host["alone"] for name, host in hosts.items()} == {"a1": "", "a2": "", "a3": "nobody else runs initech"}
+    hosts = patch.plan(found, tiers, drained=["a3"], instances=instances)["hosts"]
+    assert {name: host["alone"] for name, host in hosts.items()} == {"a1": "nobody else runs globex", "a2": "", "a3": ""}
+    # Whoever takes that upon himself still cannot have its requests sent elsewhere.
+    host = patch.plan(found, tiers, outage=True, instances=instances)["hosts"]["a3"]
+    assert (host["alone"], host["only"]) == ("", ["initech"])
+
+
 @pytest.mark.parametrize(
     ("floating", "alone"),
     [

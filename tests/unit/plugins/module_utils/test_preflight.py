@@ -386,6 +386,17 @@ def test_who_lets_an_etcd_member_join(states: tuple[str, ...], sponsors: tuple[s
     assert any("joins the cluster of" in note for note in report.notes) == any(sponsors)
 
 
+@pytest.mark.parametrize(("state", "refused"), [("", True), ("joining", True), ("member", False)])
+def test_nobody_founds_a_cluster_beside_one_that_cannot_be_asked(state: str, refused: bool) -> None:
+    """Its database would be empty, and Odoo would fill it."""
+    hosts = {"vm1": host(), "vm2": host(facts={"etcd": state}), "vm3": host(facts={"etcd": state})}
+    hosts["vm1"] = hosts["vm1"]._replace(facts=None, failure="timed out", limited=True)
+    problems = examine(hosts, {**TIERS, "edge": ["vm2"], "app": ["vm2"], "cache": ["vm2"], "database": ["vm1", "vm2", "vm3"]}).problems
+    found = [problem for problem in problems if problem.subject == "groups database and witness"]
+    assert bool(found) == refused
+    assert not refused or ("vm1 cannot be asked" in found[0].found and found[0].hosts == ("vm2", "vm3"))
+
+
 def test_reads_from_a_standby_need_one() -> None:
     (problem,) = examine({"vm1": host({"odoo_replica_reads": True})}).problems
     assert problem.subject == "odoo_replica_reads"
