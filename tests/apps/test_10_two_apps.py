@@ -201,6 +201,17 @@ def test_a_host_comes_back_without_a_failed_request(play: Player, lab: Lab, cler
     assert clerks.failed == [], account(clerks.failed)
 
 
+@pytest.mark.nightly
+def test_an_instance_that_is_stopped_stands_in_nobodys_way(play: Player, host: Host) -> None:
+    stopped = {"odoo_instances": {"main": {**host.variables["odoo_instances"]["main"], "state": "stopped"}}}
+    play("playbooks/site.yml", "--tags", "app,edge", variables=stopped).expect_success()
+    try:
+        play("playbooks/drain.yml", variables={**stopped, "target": "app2"}).expect_success()
+        play("playbooks/undrain.yml", variables={**stopped, "target": "app2"}).expect_success()
+    finally:
+        play("playbooks/site.yml", "--tags", "app,edge").expect_success()
+
+
 def test_nobody_notices_a_restart_of_redis(host: Host, clerks: Clerks, say: Callable[[str], None]) -> None:
     clerks.requests.clear()
     with clerks.working():

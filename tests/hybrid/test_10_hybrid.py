@@ -60,6 +60,15 @@ def test_each_instance_is_where_it_belongs_and_served_from_there(lab: Lab, host:
         clerk(lab, host, instance).call("res.partner", "create", [{"name": f"proof of {instance}"}])
 
 
+@pytest.mark.parametrize("instance", HOSTS)
+def test_a_host_that_alone_runs_an_instance_is_not_drained(play: Player, instance: str) -> None:
+    run = play("playbooks/drain.yml", variables={"target": HOSTS[instance]})
+    run.expect_refusal(
+        f"Nothing was changed. Of the hosts that get requests {HOSTS[instance]} alone runs {instance}: without it nobody would answer there"
+    )
+    assert run.changed == []
+
+
 def test_each_host_makes_the_sets_of_its_own(play: Player, lab: Lab, host: Host) -> None:
     with the.hurry(host):
         play("playbooks/backup.yml").expect_success()
