@@ -130,3 +130,19 @@ def test_a_replica_is_copied_anew(lab: Lab, play: Player) -> None:
     assert not lab.hosts[target].succeeds(f"docker exec postgresql-postgresql-1 test -e {mark}")
     assert listing(lab)[target]["State"] == "streaming"
     wait_for("two standbys that confirm", lambda: fit(lab), seconds=60, interval=1)
+
+
+@pytest.mark.nightly
+def test_a_role_changes_where_the_leading_role_went_in_the_same_run(lab: Lab, play: Player) -> None:
+    """When all members are made anew each of them was a standby in its turn."""
+    main = lab.host.variables["odoo_instances"]["main"]
+    analyst = {**main["analyst"], "connections": main["analyst"]["connections"] + 1}
+    anew = {"services": {"postgresql": {"labels": {"berth.test": "anew"}}}}
+    variables = {"odoo_instances": {"main": {**main, "analyst": analyst}}, "postgresql_compose_override": anew}
+    try:
+        run = play("playbooks/site.yml", "--tags", "database", variables=variables).expect_success()
+        changed = [task.play for task in run.tasks if task.changed and task.action == "berth.odoo.postgresql_databases"]
+        assert changed == ["Converge what whoever led before did not"]
+    finally:
+        play("playbooks/site.yml", "--tags", "database").expect_success()
+    assert play("playbooks/site.yml", "--tags", "database").expect_success().changed == []
