@@ -135,7 +135,7 @@ def test_a_replica_is_copied_anew(lab: Lab, play: Player) -> None:
 @pytest.mark.nightly
 def test_a_role_changes_where_the_leading_role_went_in_the_same_run(lab: Lab, play: Player) -> None:
     """When all members are made anew each of them was a standby in its turn."""
-    main = lab.host.variables["odoo_instances"]["main"]
+    main = lab.hosts["db1"].variables["odoo_instances"]["main"]
     analyst = {**main["analyst"], "connections": main["analyst"]["connections"] + 1}
     anew = {"services": {"postgresql": {"labels": {"berth.test": "anew"}}}}
     variables = {"odoo_instances": {"main": {**main, "analyst": analyst}}, "postgresql_compose_override": anew}
