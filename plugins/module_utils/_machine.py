@@ -380,7 +380,8 @@ def etcd(data_dir: str, settings: str) -> str:
 def redis(data_dir: str, base_dir: str) -> dict[str, Any]:
     """Return what the Redis of this host has.
 
-    C(data); and where there are several C(primary), who that is, C(epoch), how often that has changed, and C(first), whom it was told to follow at first.
+    C(deployed), whether it is there; C(data), which stay when it is removed; and where there are several C(primary), who that is, C(epoch), how often that
+    has changed, and C(first), whom it was told to follow at first, which one that is alone does not have.
 
     Args:
         base_dir: Directory that holds the projects.
@@ -390,6 +391,7 @@ def redis(data_dir: str, base_dir: str) -> dict[str, Any]:
     primary = re.search(r"^sentinel monitor berth (\S+)-redis ", decided, re.MULTILINE)
     epoch = re.search(r"^sentinel config-epoch berth (\d+)", decided, re.MULTILINE)
     return {
+        "deployed": Path(base_dir, "redis", ".berth.json").is_file(),
         "data": Path(data_dir, "appendonlydir").is_dir(),
         "primary": primary[1] if primary else "",
         "epoch": int(epoch[1]) if epoch else 0,

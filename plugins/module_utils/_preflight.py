@@ -391,16 +391,24 @@ def _plan_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]], 
     """
     names = [name for name in tiers.get("cache") or [] if name in hosts]
     facts = {name: (hosts[name].facts or {}).get("redis") or {} for name in names}
-    told = [(fact["epoch"], fact["primary"]) for fact in facts.values() if fact.get("primary") in names]
-    with_data = [name for name, fact in facts.items() if fact.get("data")]
+    # What is left of one that was removed does not count beside those that are there.
+    there = [name for name in names if facts[name].get("deployed")] or names
+    told = [(facts[name]["epoch"], facts[name]["primary"]) for name in there if facts[name].get("primary") in names]
+    with_data = [name for name in there if facts[name].get("data")]
     first = max(told)[1] if told else next(iter(with_data or names), "")
+    # The last of several that there were lets nobody in before it has had its turn, and they would choose another one meanwhile.
+    alone = bool(facts.get(first, {}).get("deployed")) and not facts[first].get("first")
     planned = {name: plan[name]["redis"] for name in names if "redis" in plan.get(name, {})}
     # Whoever takes over has to hold what the primary holds.
     least = min((part["maxmemory_mb"] for part in planned.values()), default=0)
     for name, part in planned.items():
         # Where it is decided it does not count, and a run changes nothing for it.
         told_before = facts[name].get("first", "") if facts[name].get("primary") else ""
-        part.update(first=told_before if told_before in names else first, turn=int((name == first) == bool(told)), maxmemory_mb=least)
+        part.update(
+            first=told_before if told_before in names else first,
+            turn=int((name == first) == (bool(told) and not alone)),
+            maxmemory_mb=least,
+        )
 
 
 def _check_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
