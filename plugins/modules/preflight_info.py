@@ -186,8 +186,9 @@ host:
       type: str
     redis:
       description:
-        - C(deployed), whether Redis is here; C(data), whether it has any, which stay when it is removed; C(primary), the host of the group C(cache) that its Sentinel takes for the primary, empty where none is;
-          C(epoch), how often that has changed; C(first), whom Redis was told to follow when it had no data.
+        - C(deployed), whether Redis is here; C(data), whether it has any, which stay when it is removed; C(primary), the host of the group C(cache) that its
+          Sentinel takes for the primary, empty where none is; C(epoch), how often that has changed; C(first), whom Redis was told to follow when it had no
+          data.
       type: dict
       sample: {deployed: true, data: true, primary: cache1, epoch: 3, first: cache2}
     drained:
