@@ -600,7 +600,10 @@ def decided(primary: str, epoch: int) -> dict[str, Any]:
         # Two hosts more for one that has the logins.
         ({"vm3": {"data": True, "primary": "", "epoch": 0}}, {"vm1": ("vm3", 1), "vm2": ("vm3", 1), "vm3": ("vm3", 0)}),
         # They run: the newest word counts, and who leads comes last. One is a blank machine.
-        ({"vm2": decided("vm2", 4), "vm3": {**decided("vm1", 3), "first": "vm2"}}, {"vm1": ("vm2", 0), "vm2": ("vm2", 1), "vm3": ("vm2", 0)}),
+        (
+            {"vm2": decided("vm2", 4), "vm3": {**decided("vm1", 3), "first": "vm2"}},
+            {"vm1": ("vm2", 0), "vm2": ("vm2", 1), "vm3": ("vm2", 0)},
+        ),
         # Three became one, which leads by its Sentinel's last word, and two of them come back, where older data and words were left.
         (
             {
