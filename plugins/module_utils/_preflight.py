@@ -427,7 +427,17 @@ def _check_caches(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]])
             "the password with which they speak to each other",
             f"add it with ansible-vault edit, beside odoo_instance_secrets: {REPLICATION_PASSWORD}: <what openssl rand -hex 24 prints>",
         )
-    primary = ((hosts[names[0]].facts or {}).get("redis") or {}).get("primary") if len(names) == 1 else ""
+    facts = {name: (hosts[name].facts or {}).get("redis") or {} for name in names}
+    left = tuple(name for name, fact in facts.items() if fact.get("primary") and not fact.get("deployed"))
+    if left and any(fact.get("deployed") for fact in facts.values()):
+        yield Problem(
+            left,
+            "what is left of Redis",
+            f"the word of a Sentinel that was removed, by which {facts[left[0]]['primary']} is the primary",
+            "nothing: it may be younger than that of those who have the logins now, and would be believed",
+            "on each: rm -r /var/lib/berth/redis /var/lib/berth/redis-sentinel",
+        )
+    primary = facts[names[0]].get("primary") if len(names) == 1 else ""
     if primary and primary != names[0]:
         yield Problem(
             names,

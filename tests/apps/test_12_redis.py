@@ -228,6 +228,9 @@ def test_from_three_to_one_and_back(
         leave += ["--module-name=berth.odoo.compose_project", "--args=name=redis state=absent"]
         subprocess.run(leave, check=True, capture_output=True, cwd=REPOSITORY, env=environment(), timeout=120)
         assert play("playbooks/site.yml", inventories=inventories).expect_success().changed == []
+        play("playbooks/site.yml").expect_refusal("the word of a Sentinel that was removed", "rm -r /var/lib/berth/redis")
+        for name in others:
+            lab.hosts[name].run("rm -r /var/lib/berth/redis /var/lib/berth/redis-sentinel")
         play("playbooks/site.yml").expect_success()
         wait_for("replicas in sync", lambda: primary(lab) == at and in_sync(lab), seconds=60, interval=1)
         before = len(clerks.requests)

@@ -604,12 +604,11 @@ def decided(primary: str, epoch: int) -> dict[str, Any]:
             {"vm2": decided("vm2", 4), "vm3": {**decided("vm1", 3), "first": "vm2"}},
             {"vm1": ("vm2", 0), "vm2": ("vm2", 1), "vm3": ("vm2", 0)},
         ),
-        # Three became one, which leads by its Sentinel's last word, and two of them come back, where older data and words were left.
+        # Three became one, which leads by its Sentinel's last word, and two of them come back, one with data of before.
         (
             {
-                "vm1": {**decided("vm1", 9), "deployed": False, "first": ""},
+                "vm1": {"deployed": False, "data": True, "primary": "", "epoch": 0, "first": ""},
                 "vm2": {**decided("vm2", 4), "first": ""},
-                "vm3": {**decided("vm2", 4), "deployed": False, "first": ""},
             },
             {"vm1": ("vm2", 1), "vm2": ("vm2", 0), "vm3": ("vm2", 1)},
         ),
@@ -640,6 +639,15 @@ def test_after_a_failover_a_run_changes_nothing() -> None:
     facts["vm1"] = {"data": False, "primary": "", "epoch": 0, "first": "vm1"}
     facts["vm3"]["first"] = "gone"
     assert {name: first for name, (first, _turn) in turns(caches(facts)).items()} == {"vm1": "vm2", "vm2": "vm1", "vm3": "vm2"}
+
+
+def test_the_word_of_a_sentinel_that_was_removed_is_not_believed() -> None:
+    stale = {**decided("vm3", 9), "deployed": False}
+    (problem,) = caches({"vm1": stale, "vm2": {**decided("vm2", 4), "first": ""}, "vm3": stale}).problems
+    assert (problem.subject, problem.hosts) == ("what is left of Redis", ("vm1", "vm3"))
+    assert "vm3 is the primary" in problem.found and "rm -r /var/lib/berth/redis /var/lib/berth/redis-sentinel" in problem.remedy
+    # Where none is there any more, what is left is all that there is.
+    assert caches(dict.fromkeys(THREE, stale)).problems == []
 
 
 def test_several_redis_need_one_password() -> None:
