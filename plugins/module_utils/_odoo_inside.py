@@ -636,11 +636,40 @@ def image_modules() -> dict[str, dict[str, Any]]:
 def check_version(state: Mapping[str, Any], available: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse to touch a database that another version of Odoo wrote."""
     ours = available["base"]["version"]
-    if state["version"] and state["version"] != ours:
+    # The first two of 19.0.1.3 are Odoo's; what comes after them is the module's own, and updated like any other's.
+    if state["version"] and state["version"].split(".")[:2] != ours.split(".")[:2]:
         raise Refused(
-            f"database {state['database']} has base {state['version']}, the image has {ours}: "
-            "upgrade the database with a release, or deploy the image it was made with"
+            f"database {state['database']} has base {state['version']}, the image has {ours}: deploy the image that the database was made with"
         )
+
+
+def other_versions(connection: Any, state: Mapping[str, Any], available: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the installed modules of which the image has another version: ``name``, ``was``, ``now`` and whether that is ``newer``.
+
+    Odoo looks at neither when it starts. It serves new code on the tables of the former, and without a module that it does not find.
+
+    Raises:
+        Refused: The image lacks some that are installed, or is of another version of Odoo.
+    """
+    from odoo.tools.parse_version import parse_version  # type: ignore[import-not-found]
+
+    if not state["initialised"]:
+        return []
+    check_version(state, available)
+    # One that somebody imported in Odoo is data alone (base_import_module, which brings the column).
+    installed = rows(
+        connection,
+        "SELECT name, coalesce(latest_version, '') FROM ir_module_module m"
+        " WHERE state IN ('installed', 'to upgrade') AND coalesce(to_jsonb(m) ->> 'imported', '') <> 'true' ORDER BY name",
+    )
+    lacking = [name for name, _version in installed if not available.get(name, {}).get("installable")]
+    if lacking:
+        raise Refused(
+            f"the image lacks what is installed in database {state['database']}: {listed(lacking)}. Odoo would serve without it. Nothing was "
+            f"restarted; {MODULES_FROM}; or uninstall it with odoo_module, state absent, while the former image runs"
+        )
+    pairs = [(name, was, available[name]["version"]) for name, was in installed if was != available[name]["version"]]
+    return [{"name": name, "was": was, "now": now, "newer": parse_version(was) < parse_version(now)} for name, was, now in pairs]
 
 
 def set_parameters(env: Any, wanted: Mapping[str, str]) -> None:
@@ -1037,15 +1066,23 @@ def answer_available(_request: Mapping[str, Any]) -> dict[str, Any]:
     return {"available": image_modules()}
 
 
-def answer_loadable(request: Mapping[str, Any]) -> dict[str, Any]:
+def check_start(names: Sequence[str], options: Mapping[str, str]) -> None:
     """Refuse server-wide modules that the image does not have, and settings with which Odoo would not start."""
-    options = read_configuration()
     roots = [*(f"{entry}/odoo/addons" for entry in sys.path), *options.get("addons_path", "").split(",")]
     available = {file.parent.name for root in roots if root for file in Path(root).glob("*/__manifest__.py")}
-    if problems := load_problems(request["names"], available):
+    if problems := load_problems(names, available):
         raise Refused("\n".join(problems))
     check_settings()
-    return {}
+
+
+def answer_loadable(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse an image with which Odoo would not start or which lacks modules of the database; return those of another version."""
+    options = read_configuration()
+    check_start(request["names"], options)
+    with contextlib.closing(connect(options, request["who"])) as connection:
+        load_odoo()
+        state = read_state(connection, [])
+        return {"database": state["database"], "others": other_versions(connection, state, image_modules())}
 
 
 def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -1065,6 +1102,12 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
         if not state["initialised"]:
             initialise(connection, registry_class, request, state)
             state = read_state(connection, [])
+        newer = [other["name"] for other in other_versions(connection, state, available) if other["newer"]]
+        # Another host may have done it meanwhile.
+        if update := [name for name in request["update"] if name in newer]:
+            # First, because new code may not find its columns.
+            change_modules(connection, registry_class, state, [], [], update)
+            state = read_state(connection, request["parameters"])
         with environment(registry_class(state["database"])) as env:
             if request["language"] not in state["languages"]:
                 set_language(env, request["language"])
@@ -1091,7 +1134,7 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
         # Last, because tables come with modules.
         done, locked = set_tables(connection, request["tables"])
         after = read_state(connection, request["parameters"], request["tables"], filestore)
-        return {**after, "tables_done": done, "tables_locked": locked}
+        return {**after, "tables_done": done, "tables_locked": locked, "others": other_versions(connection, after, available)}
 
 
 def answer_tables(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -1163,19 +1206,24 @@ def check_modules(state: Mapping[str, Any], names: Sequence[str], available: Map
 
 
 def change_modules(
-    connection: Any, registry_class: Any, state: Mapping[str, Any], install: Sequence[str], uninstall: Sequence[str]
+    connection: Any,
+    registry_class: Any,
+    state: Mapping[str, Any],
+    install: Sequence[str],
+    uninstall: Sequence[str],
+    update: Sequence[str] = (),
 ) -> None:
-    """Install and uninstall modules, after what an operation of ours that died left behind."""
+    """Install, uninstall and update modules, after what an operation of ours that died left behind."""
     if leftovers(state["modules"]) and state["unfinished"] == CHANGING_MODULES:
         # Ours, and dead: we hold its lock.
         from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]
 
         reset_modules_state(state["database"])
-    if not install and not uninstall and not state["unfinished"]:
+    if not install and not uninstall and not update and not state["unfinished"]:
         return
     with noted(connection, CHANGING_MODULES):
-        if install:
-            registry_class.new(state["database"], update_module=True, install_modules=install)
+        if install or update:
+            registry_class.new(state["database"], update_module=True, install_modules=install, upgrade_modules=update)
         if uninstall:
             with environment(registry_class(state["database"])) as env:
                 removable(env, uninstall).button_immediate_uninstall()

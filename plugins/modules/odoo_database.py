@@ -18,6 +18,8 @@ description:
     a table that does not exist is left out until its module is installed.
   - Tables are changed beside their users, who keep reading and writing. A table that somebody else keeps locked, or an index that waits
     for somebody's transaction, is tried twice, for seven seconds in all, and then left for the next run, with a warning.
+  - Updates modules of which the image has a newer version than the database, when O(update_modules) allows it. Otherwise such an image is refused,
+    and always one that lacks a module that is installed. Where the image's version is the older one, a warning says so.
   - Creates no database and drops none. A database that holds other tables is refused, and before anything is changed also modules that
     the image does not have.
   - Asks a container that runs, in about 0.2 s; only when something has to change it starts a container of the project's service
@@ -117,12 +119,20 @@ options:
     default: []
   server_wide_modules:
     description:
-      - Modules that Odoo's configuration says to load without being installed, as far as the image must still be asked for them. One that the
-        image lacks is refused; Odoo itself would serve without it. A setting that Odoo cannot read is refused as well.
-      - Each run starts a container of the service C(maintenance) for the question, because those that run may have the former image.
+      - Modules that Odoo's configuration says to load without being installed. Given before an image or configuration is taken into use, empty when
+        none is. One that the image lacks is refused; Odoo itself would serve without it. A setting that Odoo cannot read is refused as well, and
+        an image that does not fit the database, see O(update_modules).
+      - Each run starts a container of the service C(maintenance) for the question, because those that run may have the former image. In check
+        mode only those that run can be asked.
     type: list
     elements: str
     default: []
+  update_modules:
+    description:
+      - Update installed modules of which the image that O(server_wide_modules) asks has a newer version. It cannot be undone but by a restore.
+      - The services of O(pause) stop meanwhile; the others serve on with their own code.
+    type: bool
+    default: false
   table_parameters:
     description:
       - Entries by table that replace the collection's or come beside them. V(null) in place of an entry or a whole table takes the
@@ -193,6 +203,12 @@ installed:
   type: list
   elements: str
   sample: [sale, sale_management]
+updated:
+  description: Modules that were updated.
+  returned: always
+  type: list
+  elements: str
+  sample: [acme_dock]
 locked:
   description: What could not be done to tables because they were in use, and by whom. The next run tries again.
   returned: always
@@ -200,6 +216,7 @@ locked:
   elements: str
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -215,7 +232,7 @@ from ..module_utils._odoo import (
     password_matches,
     wanted_view,
 )
-from ..module_utils._odoo_inside import table_steps, unknown_entries
+from ..module_utils._odoo_inside import listed, table_steps, unknown_entries
 from ..module_utils._odoo_oidc import password_problem, provider_record, value_problems
 from ..module_utils._odoo_project import OdooError, OdooProject, Silent
 from ..module_utils._odoo_tables import absent_tables, check_tables, merge_tables
@@ -313,7 +330,7 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
         "only_check": False,
     }
     timeout = module.params["timeout"]
-    installs = bool(state["unfinished"] or modules_to_change(wanted["modules"], True, state["modules"]))
+    installs = bool(state["unfinished"] or wanted["update"] or modules_to_change(wanted["modules"], True, state["modules"]))
     pause = module.params["pause"] if installs else []
     if project.runs(pause):
         # A refusal must not stop anything.
@@ -323,10 +340,15 @@ def work(module: AnsibleModule, project: OdooProject, wanted: dict[str, Any], st
     left = database_changes(wanted, {**after, "files": 0}, password_right=True)
     if installs:
         left += after_problems(wanted["modules"], True, after)
+    newer = {other["name"]: other for other in after["others"] if other["newer"]}
+    left += [f"update {name}" for name in wanted["update"] if name in newer]
     if left:
         raise OdooError("\n".join(["Odoo reported success, but this is left:", *left, *logged]))
     for line in logged:
         module.warn(f"Odoo logged: {line}")
+    if newer:
+        # The containers that run have it: the database is of before.
+        module.warn(outdated(state["database"], newer.values()))
     if password_is_kept(module, wanted):
         # Odoo has just hashed it.
         project.note_password(after["password_hash"], module.params["admin_password"])
@@ -362,40 +384,60 @@ def read_provider(module: AnsibleModule, state: dict[str, Any]) -> dict[str, Any
     return record
 
 
-def check_loadable(module: AnsibleModule, project: OdooProject) -> None:
-    """Refuse server-wide modules that the image lacks; in check mode warn by the image that runs now."""
+def outdated(database: str, newer: Iterable[dict[str, Any]]) -> str:
+    """Say that modules of a database are older than those of the image."""
+    versions = listed(f"{other['name']} {other['was']} (image: {other['now']})" for other in newer)
+    return (
+        f"database {database} has older modules than the image: {versions}. New code would serve on tables of before. Make a backup, then run again "
+        "with update_modules, which in playbooks is -e odoo_update_modules=true"
+    )
+
+
+def check_image(module: AnsibleModule, project: OdooProject) -> list[dict[str, Any]]:
+    """Refuse an image that does not fit, and return the modules to update; in check mode warn by the image that runs now."""
     names = module.params["server_wide_modules"]
     if not names or not project.deployed:
-        return
+        return []
     question = {"do": "loadable", "names": names, "wait": module.params["lock_timeout"]}
-    if not module.check_mode:
-        project.work(question, module.params["timeout"])
-        return
-    try:
-        project.ask(question)
-    except Silent:
-        return
-    except OdooError as error:
-        module.warn(f"with the image that runs now this would be refused: {error}")
+    if module.check_mode:
+        try:
+            project.ask(question)
+        except Silent:
+            pass
+        except OdooError as error:
+            module.warn(f"with the image that runs now this would be refused: {error}")
+        return []
+    answer, _logged = project.work(question, module.params["timeout"])
+    newer = [other for other in answer["others"] if other["newer"]]
+    if older := listed(f"{other['name']} {other['was']} (image: {other['now']})" for other in answer["others"] if not other["newer"]):
+        module.warn(f"the image has older modules than database {answer['database']}: {older}")
+    if newer and not module.params["update_modules"]:
+        raise OdooError(f"nothing was restarted. {outdated(answer['database'], newer)}")
+    return newer
 
 
 def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     """Compare, change unless in check mode, compare again, and return the module's result."""
     wanted = read_wanted(module.params)
-    check_loadable(module, project)
+    newer = check_image(module, project)
+    wanted["update"] = [other["name"] for other in newer]
     state = read_state(project, wanted, module)
     if state is None:
         if not module.check_mode:
             raise OdooError(f"project {project.name} is not on this host: run compose_project for it first")
         changes = ["initialise the database"]
-        return {"changed": True, "database": "", "version": "", "changes": changes, "installed": [], "locked": []}
+        return {"changed": True, "database": "", "version": "", "changes": changes, "installed": [], "updated": [], "locked": []}
     if module.params["oidc"]:
         wanted["provider"] = read_provider(module, state)
     right = password_is_right(project, state, module, wanted)
-    changes, steps = database_changes(wanted, state, right), table_steps(wanted["tables"], state["tables"])
+    changes = [f"update {other['name']} from {other['was']} to {other['now']}" for other in newer]
+    changes += database_changes(wanted, state, right)
+    steps = table_steps(wanted["tables"], state["tables"])
     result: dict[str, Any] = {}
     if module._diff:
         result["diff"] = {"before": database_view(state, wanted, steps), "after": wanted_view(state, wanted, right, steps)}
+        for side, key in (("before", "was"), ("after", "now")):
+            result["diff"][side].update({f"version of {other['name']}": other[key] for other in newer})
     after = state
     if module.check_mode:
         done = [step.text for step in steps]
@@ -419,6 +461,7 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
         "version": after["version"],
         "changes": [*changes, *done],
         "installed": sorted(now - was),
+        "updated": wanted["update"],
         "locked": after.get("tables_locked", []),
         **result,
     }
@@ -439,6 +482,7 @@ def main() -> None:
             "oidc": {"type": "dict", "options": PROVIDER},
             "modules": {"type": "list", "elements": "str", "default": []},
             "server_wide_modules": {"type": "list", "elements": "str", "default": []},
+            "update_modules": {"type": "bool", "default": False},
             "table_parameters": {"type": "dict", "default": {}},
             "pause": {"type": "list", "elements": "str", "default": ["cron"]},
             "lock_timeout": {"type": "int", "default": 300},

@@ -85,14 +85,14 @@ def build(play: Player, archives: Path) -> Build:
     return run
 
 
+CODE = "from odoo import fields, models\n\n\nclass Partner(models.Model):\n    _inherit = 'res.partner'\n\n    acme_dock = fields.Char()\n"
+
+
 @pytest.fixture(scope="session")
 def addons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a module that needs one of OCA's."""
     directory = tmp_path_factory.mktemp("acme-addons")
-    code = (
-        "from odoo import fields, models\n\n\nclass Partner(models.Model):\n    _inherit = 'res.partner'\n\n    acme_dock = fields.Char()\n"
-    )
-    write_module(directory, "acme_dock", code, depends=["stock", "queue_job"])
+    write_module(directory, "acme_dock", CODE, depends=["stock", "queue_job"])
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
     # The same commit in every run, because the image of a run before is used again.
     dates = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
@@ -185,3 +185,60 @@ def test_a_server_wide_module_that_the_image_lacks_restarts_nothing(host: Host, 
         "server_wide_modules has queue_jobs, and there is no such module in the image: did you mean queue_job?"
     )
     assert {container.name: container.identity for container in host.containers().values()} == before
+
+
+@pytest.fixture
+def deploy(play: Player, archives: Path) -> Callable[..., Run]:
+    """Converge the instance with the image that was built last."""
+
+    def run(**variables: Any) -> Run:
+        given = {"images_archive_dir": str(archives), "acme_server_wide_modules": [*LOADED, "queue_job"]}
+        return play("tests/roles/acme/deploy.yml", variables={**given, **variables})
+
+    return run
+
+
+def identities(host: Host) -> dict[str, Any]:
+    """Every container that runs, as long as it is the same."""
+    return {container.name: container.identity for container in host.containers().values()}
+
+
+def test_an_image_without_a_module_that_is_installed_is_refused(
+    host: Host, build: Build, deploy: Callable[..., Run], tmp_path: Path
+) -> None:
+    write_module(tmp_path, "acme_other")
+    build(tmp_path, REQUIREMENTS).expect_success()
+    before = identities(host)
+    deploy().expect_refusal(
+        "the image lacks what is installed in database app: acme_dock. Odoo would serve without it. Nothing was restarted",
+        "images_odoo_addons",
+        "odoo_module, state absent",
+    )
+    assert identities(host) == before
+
+
+def test_newer_modules_are_updated_by_whoever_asks_for_it(
+    host: Host, build: Build, deploy: Callable[..., Run], addons: Path, tmp_path: Path
+) -> None:
+    newer = CODE + "    acme_gate = fields.Char()\n"
+    write_module(tmp_path, "acme_dock", newer, depends=["stock", "queue_job"], version="19.0.1.1.0")
+    build(tmp_path, REQUIREMENTS).expect_success()
+    before = identities(host)
+    deploy().expect_refusal(
+        "nothing was restarted",
+        "database app has older modules than the image: acme_dock 19.0.1.0.0 (image: 19.0.1.1.0)",
+        "-e odoo_update_modules=true",
+    )
+    assert identities(host) == before
+    psql = f"docker exec {host.container('postgresql/postgresql').id} psql -h /run/postgresql -U postgres -d app -tAc"
+    version = "select latest_version from ir_module_module where name = 'acme_dock'"
+    column = "select count(acme_gate) from res_partner"
+    assert host.run(f'{psql} "{version}"').strip() == "19.0.1.0.0"
+    deploy(odoo_update_modules=True).expect_success()
+    assert host.run(f'{psql} "{version}"').strip() == "19.0.1.1.0"
+    assert host.run(f'{psql} "{column}"').strip() == "0"
+    assert deploy(odoo_update_modules=True).expect_success().changed == []
+    # The way back is open: whoever takes the former image again is told.
+    build(addons, REQUIREMENTS).expect_success()
+    back = deploy().expect_success()
+    assert "the image has older modules than database app: acme_dock 19.0.1.1.0 (image: 19.0.1.0.0)" in back.text

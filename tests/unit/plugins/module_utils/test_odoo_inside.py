@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -156,9 +157,52 @@ def test_long_lists_are_cut() -> None:
 def test_a_database_of_another_version_is_refused() -> None:
     available = {"base": module()}
     inside.check_version({"version": "", "database": "main"}, available)
-    inside.check_version({"version": "19.0.1.0", "database": "main"}, available)
+    # A newer base of the same Odoo is updated like any other module.
+    for version in ("19.0.1.0", "19.0.1.1"):
+        inside.check_version({"version": version, "database": "main"}, available)
     with pytest.raises(inside.Refused, match=r"18\.0\.1\.3"):
         inside.check_version({"version": "18.0.1.3", "database": "main"}, available)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the database has, which a test may add to; Odoo's own order of versions."""
+    found = [("base", "19.0.1.0"), ("stock", "19.0.1.0")]
+    monkeypatch.setattr(inside, "rows", lambda _connection, _query: found)
+    order = ModuleType("odoo.tools.parse_version")
+    vars(order)["parse_version"] = lambda version: [int(part) for part in version.split(".") if part]
+    for name, fake in (("odoo", ModuleType("odoo")), ("odoo.tools", ModuleType("odoo.tools")), ("odoo.tools.parse_version", order)):
+        monkeypatch.setitem(sys.modules, name, fake)
+    return found
+
+
+STATE = {"initialised": True, "version": "19.0.1.0", "database": "main"}
+
+
+def test_an_image_that_fits_its_database(installed: list[tuple[str, str]]) -> None:
+    assert len(installed) == 2
+    assert inside.other_versions(None, STATE, IMAGE) == []
+
+
+def test_modules_of_another_version_are_listed(installed: list[tuple[str, str]]) -> None:
+    installed += [("web", "19.0.0.9"), ("sale_management", "19.0.1.10")]
+    assert inside.other_versions(None, STATE, IMAGE) == [
+        {"name": "web", "was": "19.0.0.9", "now": "19.0.1.0", "newer": True},
+        {"name": "sale_management", "was": "19.0.1.10", "now": "19.0.1.0", "newer": False},
+    ]
+
+
+def test_an_image_that_lacks_installed_modules_is_refused(installed: list[tuple[str, str]]) -> None:
+    installed += [("acme_dock", "19.0.1.0"), ("old", "19.0.1.0")]
+    with pytest.raises(
+        inside.Refused, match=r"lacks what is installed in database main: acme_dock, old\. .*Nothing was restarted; build one"
+    ):
+        inside.other_versions(None, STATE, IMAGE)
+
+
+def test_an_empty_database_fits_every_image(installed: list[tuple[str, str]]) -> None:
+    installed.append(("acme_dock", "19.0.1.0"))
+    assert inside.other_versions(None, {"initialised": False}, IMAGE) == []
 
 
 @pytest.mark.parametrize(
@@ -204,9 +248,10 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_server_wide_module_that_the_image_lacks_is_refused_with_the_nearest(image: Path) -> None:
     assert image.is_dir()
-    assert inside.answer_loadable({"names": ["queue_job"]}) == {}
+    options = inside.read_configuration()
+    inside.check_start(["queue_job"], options)
     with pytest.raises(inside.Refused, match=r"server_wide_modules has queue_jobs, .* did you mean queue_job\?") as caught:
-        inside.answer_loadable({"names": ["queue_job", "queue_jobs", "sentry"]})
+        inside.check_start(["queue_job", "queue_jobs", "sentry"], options)
     assert "server_wide_modules has sentry, and there is no such module in the image: add it with images_odoo_addons" in str(caught.value)
 
 
@@ -216,4 +261,4 @@ def test_a_setting_that_odoo_cannot_read_is_named(image: Path) -> None:
         r"odoo.conf: limit_request is 'many', and Odoo cannot read that: invalid literal .*Correct it in the instance's extra_settings"
     )
     with pytest.raises(inside.Refused, match=expected):
-        inside.answer_loadable({"names": ["base"]})
+        inside.check_start(["base"], inside.read_configuration())
