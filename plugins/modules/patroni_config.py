@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Patches the configuration that all members of a Patroni cluster share, when it differs. The member that leads does
     it; on others nothing is changed.
+  - While this member is being given its data, or recovers, waits for that as long as O(timeout) says. It fails then with RV(underway), so that it can be
+    asked again.
   - Waits until this member has loaded its own configuration file, and asks for a reload if it has not.
   - Fails for parameters that Patroni dropped or changed, and for those that PostgreSQL cannot read.
   - Parameters that wait for a restart of PostgreSQL are returned, with a warning, unless O(restart) allows it.
@@ -88,6 +90,11 @@ reloaded:
   description: Whether this module had to ask Patroni to load its file.
   returned: always
   type: bool
+underway:
+  description: What the member is still doing before it serves, in Patroni's words. Nothing was changed.
+  returned: when that has not ended within O(timeout)
+  type: str
+  sample: creating replica
 restarted:
   description: Whether PostgreSQL was restarted.
   returned: always
@@ -107,6 +114,8 @@ from ..module_utils._patroni_api import PATRONI_OPTIONS, PatroniApi, PatroniErro
 from ..module_utils._psql import Container, PsqlError, find_container, psql
 
 INTERVAL = 1.0
+ON_THE_WAY = ("creating replica", "initializing new cluster", "running custom bootstrap script", "starting", "restarting")
+"""States of a member that will serve when it has done what it does (patroni/postgresql/__init__.py and bootstrap.py)."""
 NOTHING_YET: dict[str, Any] = {"changed": True, "leader": True, "reloaded": False, "restarted": False, "pending_restart": {}}
 """What check mode answers before there is a container: Patroni will start with the configuration it is given."""
 
@@ -115,6 +124,30 @@ def read_settings(client: DockerClient, container: Container) -> dict[str, Any]:
     """Return PostgreSQL's view of its settings."""
     state: dict[str, Any] = psql(client, container, SETTINGS_SCRIPT)[0]
     return state
+
+
+class Underway(Exception):
+    """The member does not serve yet, and is on its way there. Holds what Patroni calls it."""
+
+
+def first_settings(client: DockerClient, container: Container, api: PatroniApi, timeout: float) -> dict[str, Any]:
+    """Return PostgreSQL's view of its settings as soon as it serves.
+
+    Raises:
+        Underway: It is still being given its data, or recovers.
+        PsqlError: It does not serve for another reason.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return read_settings(client, container)
+        except PsqlError:
+            doing = api.get("/patroni")["state"]
+            if doing not in ON_THE_WAY:
+                raise
+            if time.monotonic() >= deadline:
+                raise Underway(doing) from None
+        time.sleep(INTERVAL)
 
 
 def read_config(api: PatroniApi, timeout: float) -> dict[str, Any]:
@@ -150,7 +183,7 @@ def wait_for_settings(
 def converge(module: AnsibleModule, client: DockerClient, container: Container, api: PatroniApi) -> dict[str, Any]:
     """Patch, reload, wait, check, and return the module's result."""
     options = module.params
-    state = read_settings(client, container)
+    state = first_settings(client, container, api, 0 if module.check_mode else options["timeout"])
     leader = not state["in_recovery"]
     before = read_config(api, 0 if module.check_mode else options["timeout"])
     after = merge(before, options["config"]) if leader or options["as_leader"] else before
@@ -231,6 +264,12 @@ def main() -> None:
             result = converge(module, client, container, own_api(container, options["tls_dir"]))
         else:
             result = NOTHING_YET | {"config": merge({}, options["config"])}
+    except Underway as state:
+        module.fail_json(
+            underway=str(state),
+            msg=f"Patroni: nothing was changed, because PostgreSQL does not serve yet: {state}. It goes on without this run. To look at it, type: "
+            f"docker exec {options['project']}-{options['service']}-1 patronictl list",
+        )
     except (PatroniError, PsqlError, DockerError, DockerUnavailable) as error:
         module.fail_json(msg=f"Patroni: {error}")
     for name, values in result["pending_restart"].items():

@@ -104,6 +104,26 @@ def test_damaged_pages_are_seen_and_a_copy_heals_them(lab: Lab, play: Player) ->
     play("playbooks/status.yml").expect_success()
 
 
+def test_a_copy_that_takes_long_is_not_begun_again(lab: Lab, play: Player) -> None:
+    wait_until_fit(lab)
+    empty = replica(lab)
+    empty.run(f"docker rm --force {CONTAINER} && rm -rf {PGDATA}", timeout=120)
+    slow = {"postgresql_extra_settings": {"postgresql": {"basebackup": [{"checkpoint": "fast"}, {"max-rate": "400k"}]}}}
+
+    def copying() -> bool:
+        return empty.succeeds("pgrep -x pg_basebackup >&2") and empty.container("postgresql/postgresql").healthy
+
+    assert play("playbooks/site.yml", "--tags", "database", variables=slow, kill_when=copying).code < 0
+    before = empty.container("postgresql/postgresql").identity
+    assert copying()
+    run = play("playbooks/site.yml", "--tags", "database", variables=slow).expect_success()
+    assert f"FAILED - RETRYING: [{empty.name}]: postgresql : Converge the cluster's configuration, once the member has its data" in run.text
+    assert empty.container("postgresql/postgresql").identity == before
+    wait_until_fit(lab)
+    assert sql(empty, "SELECT count(*) FROM kept") == "50000"
+    play("playbooks/site.yml", "--tags", "database").expect_success()
+
+
 def test_data_of_another_cluster_is_refused_and_left_alone(lab: Lab, play: Player) -> None:
     misled = replica(lab)
     image = misled.container("postgresql/postgresql").facts["Image"]
