@@ -115,3 +115,12 @@ def test_each_host_proves_the_restores_of_its_own(play: Player, lab: Lab, host: 
     status = play("playbooks/status.yml").expect_success()
     for instance in HOSTS:
         assert f"Restore of {instance}: proven on" in status.text
+
+
+def test_the_database_password_of_an_instance_that_one_host_runs_is_replaced(play: Player, lab: Lab, host: Host) -> None:
+    variables = {"secrets_file": str(lab.directory / "inventory/group_vars/all/secrets.yml"), "rotate_instances": ["initech"]}
+    run = play("playbooks/rotate_secrets.yml", variables=variables).expect_success()
+    assert "The database passwords of initech are new" in run.text
+    for instance in HOSTS:
+        assert clerk(lab, host, instance).call("res.partner", "search_count", [["name", "like", "proof "]]) > 0
+    assert play("playbooks/site.yml").expect_success().changed == []
