@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed and host is not None:
         try:
             report.sections.append((f"state of {host.name}", host.report()))
-        except (AssertionError, OSError, ValueError) as error:
+        except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as error:
             report.sections.append((f"state of {host.name}", f"cannot be read: {error}"))
     return report

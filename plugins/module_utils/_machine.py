@@ -275,12 +275,16 @@ def peers(wanted: list[dict[str, Any]], timeout_s: float) -> list[dict[str, Any]
             else:
                 result["state"] = _connect_state(code)
                 client.close()
-        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-            for key, _events in selector.select(left):
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            # After the deadline once more: this machine may have stood still, and not the peer.
+            for key, _events in selector.select(max(0, left)):
                 client, result = key.data
                 result["state"] = _connect_state(client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
                 selector.unregister(client)
                 client.close()
+            if left <= 0:
+                break
         for key in list(selector.get_map().values()):
             key.data[0].close()
     return found
@@ -315,8 +319,17 @@ DRAINED_EDGE = "/etc/keepalived/drained"
 """On an edge that shall not have the floating address: since when."""
 
 
+PROBES = 3
+"""Questions after an address that nobody answers (RFC 5227, PROBE_NUM)."""
+
+
 def claimed_by(interface: str, text: str, seconds: float = 0.5) -> str:
     """Ask on an interface who has an IPv4 address, as one does before one takes it (RFC 5227), and return the hardware's address; nothing where nobody says so.
+
+    Args:
+        interface: The network interface.
+        text: The address.
+        seconds: To wait for an answer to each question.
 
     Raises:
         OSError: The interface is not there, or the caller is not root.
@@ -326,16 +339,18 @@ def claimed_by(interface: str, text: str, seconds: float = 0.5) -> str:
         wire.bind((interface, arp))
         own, wanted = wire.getsockname()[4], socket.inet_aton(text)
         question = struct.pack("!6s6sHHHBBH6s4s6s4s", b"\xff" * 6, own, arp, 1, 0x0800, 6, 4, 1, own, bytes(4), bytes(6), wanted)
-        wire.send(question)
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            wire.settimeout(left)
-            try:
-                answer = wire.recv(128)
-            except TimeoutError:
-                break
-            if answer[20:22] == b"\x00\x02" and answer[28:32] == wanted:
-                return answer[22:28].hex(":")
+        for _probe in range(PROBES):
+            wire.send(question)
+            deadline = time.monotonic() + seconds
+            while True:
+                # After the deadline what has arrived meanwhile: this machine may have stood still.
+                wire.settimeout(max(deadline - time.monotonic(), 0.001))
+                try:
+                    answer = wire.recv(128)
+                except TimeoutError:
+                    break
+                if answer[20:22] == b"\x00\x02" and answer[28:32] == wanted:
+                    return answer[22:28].hex(":")
     return ""
 
 

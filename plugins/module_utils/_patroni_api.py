@@ -27,7 +27,7 @@ SERVER_NAME = "postgresql"
 """The name that every member's certificate has. Its address is not in there when the member is alone: Docker chooses it."""
 SILENCE = 15.0
 """Seconds without an answer. While etcd is away Patroni itself tries for ``retry_timeout``, 10 s, before it gives up."""
-QUICK = 3.0
+QUICK = 5.0
 """The same for questions that Patroni answers from memory, as to other members: one that is gone must not stop everything."""
 
 PATRONI_OPTIONS: dict[str, Any] = {

@@ -434,6 +434,9 @@ from ansible_collections.berth.odoo.plugins.module_utils._compose_host import Re
 from ansible_collections.berth.odoo.plugins.module_utils._compose_spec import ARGUMENT_SPEC
 from ansible_collections.berth.odoo.plugins.module_utils._docker_api import DockerClient
 
+SILENCE = 300.0
+"""Seconds without an answer of the engine. A command with which a service takes over changed files says nothing until it is through."""
+
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
@@ -444,7 +447,7 @@ def main() -> None:
     if os.geteuid() != 0:
         module.fail_json("compose_project needs root on the host: set become: true for the play or the task", **shown)
     request = Request.from_dict(json.loads(zlib.decompress(base64.b64decode(module.params["request"]))))
-    with DockerClient() as docker:
+    with DockerClient(timeout=SILENCE) as docker:
         result = execute(request, docker, module.check_mode)
     for warning in result.pop("warnings"):
         module.warn(warning)

@@ -43,9 +43,9 @@ options:
     choices: [voting, blank, joining, absent]
     default: voting
   timeout:
-    description: Seconds that it may take to catch up.
+    description: Seconds that it may take to catch up, and an election to end.
     type: int
-    default: 60
+    default: 180
   project:
     description: Compose project of etcd on this host.
     type: str
@@ -87,42 +87,76 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
-from ..module_utils._etcd import Action, Member, changes, initial_cluster, parse_members
+from ..module_utils._etcd import Member, changes, initial_cluster, parse_members
 from ..module_utils._psql import PsqlError, find_container
 
 INTERVAL = 0.5
+Wanted = tuple[str, str, str]
+"""Name, address for peers and state of a member."""
+
+
+PASSING = ("in sync with leader", "leader changed", "timed out", "deadline exceeded", "unhealthy cluster")
+"""Words of refusals that end by themselves: a member catches up, an election ends, a peer that was connected anew counts as healthy after 5 s."""
+RECONNECTED = 15.0
+"""Seconds after which an unhealthy cluster stays one."""
 
 
 class EtcdError(Exception):
-    """etcd refused or did not answer. The message holds its words."""
+    """etcd refused or did not answer. The message holds its words.
+
+    Args:
+        message: For a person.
+        words: What etcdctl said.
+    """
+
+    def __init__(self, message: str, words: str = "") -> None:
+        super().__init__(message)
+        self.passes = any(passing in words for passing in PASSING)
+        self.unhealthy = "unhealthy cluster" in words
 
 
 def etcdctl(client: DockerClient, container: str, *arguments: str) -> str:
     """Run C(etcdctl member) in the container, whose environment says where and with which certificate."""
     done = client.exec(container, ["etcdctl", "--command-timeout=10s", "member", *arguments])
     if done.rc != 0:
-        words = (done.stderr or done.stdout).strip().splitlines()
-        if arguments[0] == "remove" and "unhealthy cluster" in (done.stderr or done.stdout):
+        words = (done.stderr or done.stdout).strip()
+        if arguments[0] == "remove" and "unhealthy cluster" in words:
             raise EtcdError(
-                "etcd does not let it go: of the members that stay too few run for a majority. Start them first (berth.odoo.status)"
+                "etcd does not let it go: of the members that stay too few run for a majority. Start them first (berth.odoo.status)", words
             )
-        raise EtcdError(
-            f"etcdctl member {arguments[0]} ended with {done.rc}: {words[-1] if words else 'no output'}. Type: docker logs --tail 20 etcd-etcd-1"
-        )
+        last = words.splitlines()[-1] if words else "no output"
+        raise EtcdError(f"etcdctl member {arguments[0]} ended with {done.rc}: {last}. Type: docker logs --tail 20 etcd-etcd-1", words)
     return done.stdout
 
 
-def carry_out(client: DockerClient, container: str, step: Action, deadline: float) -> None:
-    """Do one step. A vote is given as soon as etcd finds that the member has caught up."""
+def read_members(client: DockerClient, container: str) -> list[Member]:
+    """Return the present members. Raises EtcdError."""
+    return parse_members(etcdctl(client, container, "list", "--write-out=json"))
+
+
+def carry_out(client: DockerClient, container: str, wanted: Wanted, timeout: float) -> list[Member]:
+    """Make a member what it shall be, and return all members afterwards.
+
+    What is left to do is read anew before each step: a command that timed out may have been carried out.
+
+    Raises:
+        EtcdError: etcd refused, and not for a moment only.
+    """
+    began = time.monotonic()
     while True:
+        waited = time.monotonic() - began
         try:
-            etcdctl(client, container, *step.arguments)
+            members = read_members(client, container)
+            left = changes(members, *wanted)
+            if not left:
+                return members
+            if waited > timeout:
+                raise EtcdError(f"etcd took every command and still differs: {'; '.join(step.text for step in left)}")
+            etcdctl(client, container, *left[0].arguments)
         except EtcdError as error:
-            if "in sync with leader" not in str(error) or time.monotonic() > deadline:
+            if not error.passes or waited > (min(timeout, RECONNECTED) if error.unhealthy else timeout):
                 raise
             time.sleep(INTERVAL)
-        else:
-            return
 
 
 def describe(members: list[Member]) -> str:
@@ -137,33 +171,27 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "peer_url": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["voting", "blank", "joining", "absent"], "default": "voting"},
-            "timeout": {"type": "int", "default": 60},
+            "timeout": {"type": "int", "default": 180},
             "project": {"type": "str", "default": "etcd"},
             "service": {"type": "str", "default": "etcd"},
         },
         supports_check_mode=True,
     )
     options = module.params
-    wanted = options["name"], options["peer_url"]
+    wanted: Wanted = (options["name"], options["peer_url"], options["state"])
     try:
         client = DockerClient(timeout=30)
         container = find_container(client, options["project"], options["service"], optional=False).id
-        before = after = parse_members(etcdctl(client, container, "list", "--write-out=json"))
-        steps = changes(before, *wanted, options["state"])
+        before = after = read_members(client, container)
+        steps = changes(before, *wanted)
         if steps and not module.check_mode:
-            deadline = time.monotonic() + options["timeout"]
-            for step in steps:
-                carry_out(client, container, step, deadline)
-            after = parse_members(etcdctl(client, container, "list", "--write-out=json"))
-            left = changes(after, *wanted, options["state"])
-            if left:
-                raise EtcdError(f"etcd took every command and still differs: {'; '.join(step.text for step in left)}")
+            after = carry_out(client, container, wanted, options["timeout"])
     except (EtcdError, PsqlError, DockerError, DockerUnavailable) as error:
         module.fail_json(msg=f"etcd member {options['name']}: {error}")
     module.exit_json(
         changed=bool(steps),
         steps=[step.text for step in steps],
-        initial_cluster=initial_cluster(after, *wanted),
+        initial_cluster=initial_cluster(after, *wanted[:2]),
         diff={"before": describe(before), "after": describe(after)},
     )
 

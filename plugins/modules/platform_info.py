@@ -48,7 +48,7 @@ options:
   timeout:
     description: Seconds to wait for Patroni and for each TLS handshake.
     type: float
-    default: 3.0
+    default: 10.0
 """
 
 EXAMPLES = r"""
@@ -467,7 +467,7 @@ def main() -> None:
             "server_names": {"type": "list", "elements": "str", "default": []},
             "https_address": {"type": "str", "default": "127.0.0.1"},
             "https_port": {"type": "int", "default": 443},
-            "timeout": {"type": "float", "default": 3.0},
+            "timeout": {"type": "float", "default": 10.0},
         },
         supports_check_mode=True,
     )

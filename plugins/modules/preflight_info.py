@@ -58,7 +58,7 @@ options:
   peer_timeout:
     description: Seconds that all peers together have to answer.
     type: float
-    default: 1.0
+    default: 5.0
   etcd_data_dir:
     description: Directory of etcd's data, as in the role C(etcd).
     type: path
@@ -234,7 +234,7 @@ PACKAGES = ("docker.io", "docker-compose", "docker-ce", "systemd-timesyncd", "ch
 def ask_docker(socket_path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what the engine says about itself, and its running containers; nothing where no engine answers."""
     try:
-        with DockerClient(socket_path, timeout=2) as engine:
+        with DockerClient(socket_path, timeout=30) as engine:
             return engine.get("/version"), engine.get("/containers/json")
     except (DockerUnavailable, DockerError):
         return {}, []
@@ -255,7 +255,7 @@ def main() -> None:
                     "port": {"type": "int", "required": True},
                 },
             },
-            "peer_timeout": {"type": "float", "default": 1.0},
+            "peer_timeout": {"type": "float", "default": 5.0},
             "etcd_data_dir": {"type": "path", "default": "/var/lib/berth/etcd"},
             "postgresql_data_dir": {"type": "path", "default": "/var/lib/berth/postgresql"},
             "redis_data_dir": {"type": "path", "default": "/var/lib/berth/redis"},

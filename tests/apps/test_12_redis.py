@@ -60,6 +60,12 @@ def seen(lab: Lab) -> bool:
     return all([pair for pair in zip(view[::2], view[1::2], strict=True) if pair in well] == well * 2 for view in views)
 
 
+def tilted(lab: Lab) -> bool:
+    """Whether a Sentinel does nothing for half a minute, because its machine stood still for two seconds."""
+    last = "docker logs {} 2>&1 | grep -oE '[+-]tilt' | tail -n 1"
+    return any(lab.hosts[name].run(last.format(SENTINEL)).strip() == "+tilt" for name in CACHES)
+
+
 def account(clerks: Clerks) -> str:
     """What went wrong, for a person."""
     return "\n".join(f"{request.what} of {request.ended - request.began:.1f} s: {request.problem}" for request in clerks.failed)
@@ -79,6 +85,7 @@ def clerks(admin: Odoo) -> Clerks:
 @pytest.fixture
 def leader(lab: Lab) -> Host:
     """Who is the primary."""
+    wait_for("Sentinels that act", lambda: not tilted(lab), seconds=60, interval=1)
     wait_for("replicas in sync", lambda: in_sync(lab) and seen(lab), seconds=60, interval=1)
     return lab.hosts[wait_for("a primary", lambda: primary(lab), seconds=30)]
 

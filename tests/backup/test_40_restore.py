@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,17 +23,27 @@ if TYPE_CHECKING:
 RESTORE = "playbooks/restore.yml"
 PROGRAM = "python3 -B /opt/berth/restore/config/restore.py"
 COPY = "berth-restore-main-postgresql"
+BEATS = (
+    "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), max(at) FROM berth_heartbeat HAVING count(*) > 20"
+)
+"""The time of the database, UTC, and the last heartbeat that is to be seen."""
 
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What was there a second before the mistake."""
+    """What was there before the mistake."""
 
     moment: str
+    beat: str
+    """The last heartbeat that was to be seen then."""
     transaction: str
     """A savepoint of the one that did it."""
     mistake: str
     """When it did."""
+    last: str
+    """The last heartbeat that it saw."""
+    after: str
+    """A moment after it."""
     rows: dict[str, str]
     files: dict[str, str]
 
@@ -59,17 +68,25 @@ def history(play: Player, host: Host, lab: Lab) -> History:
     the.transfer(odoo, "after the set")
     the.store_file(odoo, "after the set")
     with the.heartbeat(host):
-        time.sleep(2)
-        moment, rows, files = the.now(host), the.rows(host), the.files(odoo)
-        time.sleep(1.5)
+        [line] = wait_for("heartbeats", lambda: psql(host, BEATS, "main"), seconds=60)
+        moment, beat = line.split("|")
+        rows, files = the.rows(host), the.files(odoo)
+        wait_for(
+            "more of them",
+            lambda: psql(host, f"SELECT FROM berth_heartbeat WHERE at > '{moment}+00' HAVING count(*) > 20", "main"),
+            seconds=60,
+        )
         # As Odoo does it: what is written in a savepoint has the number of that.
-        mistake = "BEGIN; SAVEPOINT one; INSERT INTO berth_heartbeat DEFAULT VALUES RETURNING xmin, at; DROP TABLE berth_ledger; RELEASE one; COMMIT"
-        [(transaction, at)] = [line.split("|") for line in psql(host, mistake, "main") if "|" in line]
+        mistake = (
+            "BEGIN; SAVEPOINT one; SELECT 'last', max(at) FROM berth_heartbeat; INSERT INTO berth_heartbeat DEFAULT VALUES RETURNING xmin, at; "
+            "DROP TABLE berth_ledger; RELEASE one; COMMIT"
+        )
+        [(_, last), (transaction, at)] = [line.split("|") for line in psql(host, mistake, "main") if "|" in line]
+        [after] = psql(host, "SELECT clock_timestamp()")
         odoo.call("stock.picking", "unlink", odoo.call("stock.picking", "search", [["origin", "like", "the set"]]))
         odoo.call("ir.attachment", "unlink", odoo.call("ir.attachment", "search", [["name", "=like", "proof %"]]))
         odoo.call("res.partner", "create", [{"name": "proof that somebody went on"}])
-        time.sleep(1.5)
-    return History(moment, transaction, at, rows, files)
+    return History(moment, beat, transaction, at, last, after, rows, files)
 
 
 def test_it_says_what_it_would_do_and_changes_nothing(play: Player, host: Host, history: History) -> None:
@@ -86,9 +103,10 @@ def test_it_says_what_it_would_do_and_changes_nothing(play: Player, host: Host, 
 def test_a_copy_of_the_moment_before_the_mistake(play: Player, host: Host, lab: Lab, history: History) -> None:
     play(RESTORE, variables={"target": "main", "time": history.moment, "confirm": "main"}).expect_success()
     assert the.rows(host, server=COPY) == history.rows
-    late = f"SELECT extract(epoch FROM '{history.moment}+00'::timestamptz - max(at)) FROM berth_heartbeat"  # noqa: S608 - ours
-    behind = float(host.run(f'docker exec {COPY} psql -h /run/postgresql -U postgres -d main -XtAc "{late}"'))
-    assert 0 <= behind < 1, f"the copy is {behind} s before the asked moment"
+    # Everything that was committed until then, and nothing that came later.
+    kept = f"SELECT max(at) BETWEEN '{history.beat}' AND '{history.moment}+00', max(at) FROM berth_heartbeat"  # noqa: S608 - ours
+    found = host.run(f'docker exec {COPY} psql -h /run/postgresql -U postgres -d main -XtAc "{kept}"')
+    assert found.startswith("t|"), f"the copy has {found}, expected {history.beat} at least, and nothing after {history.moment}"
     odoo = "berth-restore-main-odoo"
     address = host.run(f"docker inspect -f '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}}{{{{end}}}}' {odoo}").strip()
     assert host.run(f"curl -s -o /dev/null -w '%{{http_code}}' http://{address}:8069/web/login") == "200"
@@ -119,10 +137,12 @@ def test_in_place_although_it_is_interrupted(play: Player, host: Host, lab: Lab,
     assert the.rows(host) == history.rows
     assert the.files(the.admin(host, lab)) == history.files
     assert host.run(others) == before
-    # Twenty times a second somebody wrote until then, and what was written in the transaction itself is not there.
-    late = f"SELECT extract(epoch FROM '{history.mistake}'::timestamptz - max(at)) FROM berth_heartbeat"  # noqa: S608 - ours
-    behind = float(psql(host, late, "main")[0])
-    assert 0 < behind < 1, f"main is {behind} s before the transaction"
+    # What the transaction saw, and maybe what was committed beside it; what was written in the transaction itself is not there.
+    kept = (
+        f"SELECT max(at) BETWEEN '{history.last}' AND '{history.after}', count(*) FILTER (WHERE at = '{history.mistake}') "  # noqa: S608 - ours
+        "FROM berth_heartbeat"
+    )
+    assert psql(host, kept, "main") == ["t|0"]
 
 
 def test_what_was_there_stays_until_it_is_forgotten(play: Player, host: Host, history: History) -> None:

@@ -221,7 +221,7 @@ def service(*command: str, **options: Any) -> dict[str, Any]:
         "init": True,
         "stop_grace_period": "1s",
         "command": list(command) or ["/bin/sleep", "1000000"],
-        "healthcheck": {"test": check, "interval": "150ms", "retries": 2, "timeout": "2s"},
+        "healthcheck": {"test": check, "interval": "150ms", "retries": 2, "timeout": "30s"},
         **options,
     }
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ALL = list(MEMBERS)
 PGDATA = "/var/lib/berth/postgresql/17"
-# No longer than Patroni's own timers: who hands over does not wait for the lease of 20 s to end, and looks every 5 s.
-HANDOVER = 15
+# What nobody waits for, whatever the machine does: longer than Patroni's timers, shorter than anything that stays broken.
+HANDOVER = 45
 
 
 def voters(host: Host) -> dict[str, bool]:

@@ -31,7 +31,7 @@ CONTAINER = "postgresql-postgresql-1"
 DATA = "/var/lib/berth/postgresql"
 PGDATA = f"{DATA}/17"
 # As in test_10_membership.py.
-HANDOVER = 15
+HANDOVER = 45
 # The lease of 20 s, and a crash that PostgreSQL has to notice before it.
 FAILOVER = 30
 

@@ -96,7 +96,7 @@ def send(
     lines = [method + b" " + target + b" HTTP/1.1", b"Host: " + (name.encode() if host is None else host), *headers, b"Connection: close"]
     request = END.join(line.replace(b"HOST", name.encode()) for line in lines) + END + END + body
     trust = ssl.create_default_context(cafile=str(visitor.ca))
-    with socket.create_connection((name, 443), timeout=20) as plain, trust.wrap_socket(plain, server_hostname=name) as connection:
+    with socket.create_connection((name, 443), timeout=60) as plain, trust.wrap_socket(plain, server_hostname=name) as connection:
         connection.sendall(request)
         answer = http.client.HTTPResponse(connection, method=method.decode("latin-1"))
         answer.begin()
@@ -158,7 +158,7 @@ def test_nobody_says_for_himself_who_he_is(host: Host, visitor: Odoo) -> None:
     assert send(visitor, b"/web/login?forged=none")[0] == 200
     for number, header in enumerate(FORGED):
         assert send(visitor, f"/web/login?forged={number}".encode(), header)[0] == 200, header
-    log = f"docker logs --since 120s {host.container('odoo-main/web').id} 2>&1 | grep -o '[^ ]* - - .*GET /web/login?forged=[0-9a-z]*' || true"
+    log = f"docker logs --since 600s {host.container('odoo-main/web').id} 2>&1 | grep -o '[^ ]* - - .*GET /web/login?forged=[0-9a-z]*' || true"
     lines = wait_for("a line for each", lambda: (found := host.run(log).splitlines()) and len(found) > len(FORGED) and found, seconds=10)
     [client] = {line.split()[0] for line in lines}
     assert not client.startswith("203.0.113."), lines
@@ -280,11 +280,11 @@ def test_ten_thousand_silent_connections_keep_nobody_out(host: Host, visitor: Od
     try:
         with contextlib.ExitStack() as opened:
             for _ in range(SILENT):
-                connection = opened.enter_context(socket.create_connection((name, 443), timeout=20))
+                connection = opened.enter_context(socket.create_connection((name, 443), timeout=60))
                 # A greeting of 512 bytes, of which these are the first.
                 connection.sendall(bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]))
             for _ in range(UNFINISHED):
-                plain = opened.enter_context(socket.create_connection((name, 443), timeout=20))
+                plain = opened.enter_context(socket.create_connection((name, 443), timeout=60))
                 connection = opened.enter_context(trust.wrap_socket(plain, server_hostname=name))
                 connection.sendall(f"GET /web/login HTTP/1.1\r\nHost: {name}\r\nX-A: ".encode() + b"a" * 30000)
             with watch.watching():

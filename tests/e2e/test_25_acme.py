@@ -53,7 +53,9 @@ def acme(host: Host, lab: Lab, play: Player) -> Generator[dict[str, Any]]:
         "httpPort": 80,
         "tlsPort": 443,
     }
-    host.run("mkdir -p /run/pebble; apt-get install --yes --quiet --no-install-recommends pebble bind9", timeout=300)
+    host.run(
+        "mkdir -p /run/pebble; apt-get install -o DPkg::Lock::Timeout=300 --yes --quiet --no-install-recommends pebble bind9", timeout=300
+    )
     for name in ("server.crt", "server.key"):
         host.run(f"cat > /run/pebble/{name}", stdin=(directory / name).read_text(encoding="utf-8"))
     host.run("cat > /run/pebble/config.json", stdin=json.dumps({"pebble": pebble}))
@@ -86,7 +88,7 @@ def site(host: Host, acme: dict[str, Any], *domains: str, **more: Any) -> dict[s
 def served(host: Host, domain: str) -> x509.Certificate:
     """The certificate that a browser gets for a domain; it must come from the ACME server."""
     context = ssl.create_default_context(cadata=host.run("cat /run/pebble/root.crt"))
-    with socket.create_connection((host.address, 443), timeout=10) as plain, context.wrap_socket(plain, server_hostname=domain) as tls:
+    with socket.create_connection((host.address, 443), timeout=60) as plain, context.wrap_socket(plain, server_hostname=domain) as tls:
         return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host, Lab
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
 
-PATIENCE = 60  # seconds for a page; the first one after a deployment makes Odoo build its assets
+PATIENCE = 240  # seconds for a page; the first one after a deployment makes Odoo build its assets
 PRODUCT = "Pallet of test bricks"
 
 

@@ -123,8 +123,8 @@ def load(clients: list[Odoo], action: int, name: str, seconds: float) -> Iterato
             thread.join(timeout=150)
 
 
-def judge(host: Host, writes: list[Write]) -> None:
-    """Every acknowledged write is there once, and nothing failed but what nobody can know."""
+def judge(host: Host, writes: list[Write], unknown: int = 1) -> None:
+    """Every acknowledged write is there once, and nothing failed but what nobody can know, of which there may be `unknown`."""
     acknowledged = [one.mark for one in writes if not one.error]
     assert len(acknowledged) >= WRITERS
     there = counts(host)
@@ -133,7 +133,7 @@ def judge(host: Host, writes: list[Write]) -> None:
     assert [one for one in failed if UNKNOWN not in one.error] == []
     assert max(there.values()) == 1
     # A COMMIT lasts a small part of the request.
-    assert len(failed) <= 1, failed
+    assert len(failed) <= unknown, failed
 
 
 def test_backends_are_ended_in_the_middle_of_requests(host: Host, clients: list[Odoo], action: int) -> None:
@@ -156,14 +156,14 @@ def test_backends_are_ended_in_the_middle_of_requests(host: Host, clients: list[
 PROGRAM = """
 import json, sys, urllib.request, xmlrpc.client
 given = json.load(sys.stdin)
-url, ids, context = "http://localhost:8069", [given["action"]], {"mark": given["mark"], "seconds": 4}
+url, ids, context = "http://localhost:8069", [given["action"]], {"mark": given["mark"], "seconds": 15}
 if given["way"] == "xml-rpc":
     server = xmlrpc.client.ServerProxy(url + "/xmlrpc/2/object", allow_none=True)
     server.execute_kw("main", 2, given["secret"], "ir.actions.server", "run", [ids], {"context": context})
 else:
     headers = {"Content-Type": "application/json", "Authorization": "bearer " + given["secret"]}
     body = json.dumps({"ids": ids, "context": context}).encode()
-    urllib.request.urlopen(urllib.request.Request(url + "/json/2/ir.actions.server/run", body, headers), timeout=100).read()
+    urllib.request.urlopen(urllib.request.Request(url + "/json/2/ir.actions.server/run", body, headers), timeout=200).read()
 """
 API_KEY = """
 key = env['res.users.apikeys'].with_user(2)._generate(None, 'berth test', datetime.datetime.now() + datetime.timedelta(hours=1))
@@ -184,12 +184,12 @@ def test_programs_are_served_again(host: Host, admin: Odoo, admin_password: str,
     web = host.container("odoo-main/web").id
     answers: list[str] = []
     command = f"docker exec -i {web} python3 -c {shlex.quote(PROGRAM)}"
-    thread = threading.Thread(target=lambda: answers.append(host.run(f"{command} && echo served", stdin=given, timeout=100)), daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(host.run(f"{command} && echo served", stdin=given, timeout=200)), daemon=True)
     thread.start()
     sleeping = "FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
-    wait_for("the request", lambda: sql(host, f"SELECT count(*) {sleeping}") == "1", seconds=30, interval=0.2)
-    sql(host, f"SELECT pg_terminate_backend(pid) {sleeping}")
-    thread.join(timeout=60)
+    ending = f"SELECT count(pg_terminate_backend(pid)) {sleeping}"
+    assert wait_for("the request", lambda: int(sql(host, ending)), seconds=90, interval=0.1) == 1
+    thread.join(timeout=150)
     assert [answer.strip() for answer in answers] == ["served"]
     assert found(host, mark) == 1
 
@@ -201,16 +201,17 @@ def test_postgresql_is_killed_under_load(host: Host, clients: list[Odoo], action
         time.sleep(2)
         data = host.run(f"docker exec {server} psql -h /run/postgresql -U postgres -XAtc 'SHOW data_directory'").strip()
         host.run(f"docker exec {server} sh -c 'kill -s KILL $(head -n 1 {data}/postmaster.pid)'")
-        wait_for("another PostgreSQL", lambda: sql(host, "SELECT pg_postmaster_start_time()") != before, seconds=60)
+        wait_for("another PostgreSQL", lambda: sql(host, "SELECT pg_postmaster_start_time()") != before, seconds=180)
         time.sleep(2)
-    judge(host, writes)
+    # On a slow disk both workers may wait for their COMMIT.
+    judge(host, writes, unknown=2)
 
 
 def test_a_commit_without_an_answer_is_not_repeated(host: Host, clients: list[Odoo], action: int) -> None:
     # A check that PostgreSQL makes within COMMIT, which so lasts long enough to be hit.
     sql(
         host,
-        "CREATE FUNCTION berth_wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NULL; END $$; "
+        "CREATE FUNCTION berth_wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$; "
         "CREATE CONSTRAINT TRIGGER berth_wait AFTER INSERT ON res_partner DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
         "WHEN (NEW.name = 'berth unknown') EXECUTE FUNCTION berth_wait()",
     )
@@ -219,10 +220,10 @@ def test_a_commit_without_an_answer_is_not_repeated(host: Host, clients: list[Od
     try:
         thread = threading.Thread(target=lambda: writes.append(write(clients[0], action, "berth unknown", 0)), daemon=True)
         thread.start()
-        committing = "FROM pg_stat_activity WHERE usename = 'main' AND state = 'active' AND query = 'COMMIT'"
-        wait_for("a COMMIT that lasts", lambda: sql(host, f"SELECT count(*) {committing}") == "1", seconds=15, interval=0.2)
-        sql(host, f"SELECT pg_terminate_backend(pid) {committing}")
-        thread.join(timeout=30)
+        committing = "FROM pg_stat_activity WHERE usename = 'main' AND state = 'active' AND query = 'COMMIT' AND wait_event = 'PgSleep'"
+        ending = f"SELECT count(pg_terminate_backend(pid)) {committing}"
+        assert wait_for("a COMMIT that lasts", lambda: int(sql(host, ending)), seconds=90, interval=0.1) == 1
+        thread.join(timeout=150)
         [answer] = writes
         assert UNKNOWN in answer.error
         # A repetition would wait in its own COMMIT now.
@@ -253,10 +254,10 @@ def test_a_web_process_that_ends_during_an_outage_is_started_after_it(host: Host
             line.split()[0] for line in reversed(listing) if line.split()[1] == str(web.facts["State"]["Pid"]) and "gevent" not in line
         )
         host.run(f"kill -KILL {worker}")
-        wait_for("a worker that is not started", lambda: "missing workers are started when it is back" in said(host, since), seconds=60)
+        wait_for("a worker that is not started", lambda: "missing workers are started when it is back" in said(host, since), seconds=240)
     finally:
         host.run(f"docker start {pool.id}")
     wait_for(
-        "both workers", lambda: said(host, since).count("WorkerHTTP") >= 1 and admin.request("/web/login").status in (200, 303), seconds=60
+        "both workers", lambda: said(host, since).count("WorkerHTTP") >= 1 and admin.request("/web/login").status in (200, 303), seconds=240
     )
     assert host.container("odoo-main/web").identity == web.identity, "the web container was restarted"

@@ -133,7 +133,7 @@ def test_a_request_has_the_same_id_in_its_answer_and_in_both_logs(clerk: Odoo, h
     assert identifier != "mine"
 
     def found(container: str, field: str) -> dict[str, Any]:
-        lines = host.run(f"docker logs --since 60s {container} 2>&1 | grep -F {identifier} || true").splitlines()
+        lines = host.run(f"docker logs --since 600s {container} 2>&1 | grep -F {identifier} || true").splitlines()
         return next((entry for entry in map(json.loads, lines) if entry.get(field) == identifier), {})
 
     served = wait_for("Odoo's line", lambda: found(redis_sessions, "request"), seconds=10)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.odoo import Odoo
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-POSTS = 20
+POSTS = 5
+QUIET_ROUNDS = 4
 
 
 def ask(host: Host, question: str) -> str:
@@ -49,14 +50,14 @@ def test_posting_opens_no_connection_to_postgresql(lab: Lab, admin: Odoo) -> Non
     for _ in range(5):
         post()
     new = []
-    # Somebody else's session may fall into one round, not into all.
-    while 0 not in new and len(new) < 3:
+    # Somebody else's session, such as the health check's of every ten seconds, may fall into a round, and not into all.
+    while new.count(0) < QUIET_ROUNDS and len(new) < 6 * QUIET_ROUNDS:
         before = sessions(primary)
         for _ in range(POSTS):
             post()
         # The question is asked in a session of its own, in the database postgres.
         new.append(sessions(primary) - before - 1)
-    assert 0 in new, f"{new} new sessions for {POSTS} posts each"
+    assert new.count(0) >= QUIET_ROUNDS, f"{new} new sessions for {POSTS} posts each"
     # What is counted here is counted.
     before = sessions(primary)
     ask(primary, "SELECT 1")

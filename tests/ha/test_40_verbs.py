@@ -128,7 +128,9 @@ def test_a_replica_is_copied_anew(lab: Lab, play: Player) -> None:
     lab.hosts[target].run(f"docker exec postgresql-postgresql-1 touch {mark}")
     play("playbooks/reinit_replica.yml", variables={"target": target, "confirm": target}).expect_success()
     assert not lab.hosts[target].succeeds(f"docker exec postgresql-postgresql-1 test -e {mark}")
-    assert listing(lab)[target]["State"] == "streaming"
+    # Itself, and not the list, into which a member writes every few seconds.
+    receiver = "docker exec postgresql-postgresql-1 psql -U postgres -XAtc 'SELECT status FROM pg_stat_wal_receiver'"
+    assert lab.hosts[target].run(receiver).strip() == "streaming"
     wait_for("two standbys that confirm", lambda: fit(lab), seconds=60, interval=1)
 
 

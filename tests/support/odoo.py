@@ -93,7 +93,7 @@ class Odoo:
         form: Mapping[str, str] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30,
+        timeout: float = 120,
     ) -> Answer:
         """GET, or POST when there is a form or a JSON body. ``path`` may also be a whole URL."""
         url = path if "://" in path else self.url + path
@@ -144,14 +144,14 @@ class Odoo:
             origin=self.url,
             cookie=cookies,
             sslopt={"ca_certs": str(self.ca)},
-            timeout=20,
+            timeout=90,
         )
 
     def wait_until_up(self, *, seconds: float = 120) -> None:
         """Wait for an answer that needs the database."""
 
         def probe() -> bool:
-            answer = self.request(HEALTH, timeout=5)
+            answer = self.request(HEALTH, timeout=30)
             assert answer.status == 200, f"{HEALTH} answered {answer.status}"
             return True
 
@@ -169,11 +169,11 @@ class Watch:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Ask five times a second until told to stop."""
+        """Ask five times a second until told to stop. Who waits is served within a minute, or has an error by then."""
         while not self._stop.wait(0.2):
             began = time.monotonic()
             try:
-                result = str(self.odoo.request(self.path, timeout=10).status)
+                result = str(self.odoo.request(self.path, timeout=100).status)
             except OSError as error:
                 result = f"{type(error).__name__} {error} after {time.monotonic() - began:.1f} s"
             self.answers.append(result)
@@ -187,7 +187,7 @@ class Watch:
             yield self
         finally:
             self._stop.set()
-            thread.join(timeout=15)
+            thread.join(timeout=110)
 
     @property
     def failures(self) -> list[str]:

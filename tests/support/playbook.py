@@ -129,7 +129,7 @@ class Player:
         settings: Mapping[str, str] | None = None,
         kill_at: str = "",
         kill_when: Callable[[], bool] | None = None,
-        timeout: float = 900,
+        timeout: float = 3600,
     ) -> Run:
         """Run ``ansible-playbook``.
 

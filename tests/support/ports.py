@@ -87,8 +87,10 @@ def stranger(hosts: Mapping[str, Host]) -> Iterator[Stranger]:
     [network] = facts["NetworkSettings"]["Networks"]
     name = f"{machine}-stranger"
     subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)  # what an interrupted run left
+    labels = [word for key in ("berth.lab", "berth.lab.project") for word in ("--label", f"{key}={facts['Config']['Labels'][key]}")]
     docker(
-        "run", "--detach", "--name", name, "--network", network, "--cap-add", "NET_ADMIN", "--entrypoint", "sleep", facts["Image"], "900"
+        *("run", "--detach", "--name", name, "--network", network, *labels),
+        *("--cap-add", "NET_ADMIN", "--entrypoint", "sleep", facts["Image"], "infinity"),
     )
     try:
         [own] = json.loads(docker("inspect", name))

@@ -51,10 +51,10 @@ def test_a_step_that_hangs_is_stopped_with_its_children(
 ) -> None:
     note = tmp_path / "pid"
     child = f"import os, time, pathlib; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(600)"
-    steps["one"] = [python("hangs", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])", timeout=2)]
+    steps["one"] = [python("hangs", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])", timeout=10)]
     code, out = main(monkeypatch, capsys)
     assert code == 1
-    assert "one:hangs did not end within 2 s" in out
+    assert "one:hangs did not end within 10 s" in out
     stat = Path("/proc", note.read_text(), "stat")
 
     def gone() -> bool:
@@ -147,7 +147,7 @@ def test_labs_run_in_pairs_before_what_has_to_be_alone(
 
 def test_every_molecule_scenario_is_run() -> None:
     there = {file.parent.name for file in (run.ROOT / "molecule").glob("*/molecule.yml")}
-    assert there == {run.FIRST, *run.ALONE, *run.IN_PAIRS, *run.ON_REQUEST} - {"lifecycle"}, (
+    assert there == {run.FIRST, *run.IN_PAIRS, *run.ON_REQUEST} - {"lifecycle"}, (
         "add the new scenario to IN_PAIRS in tests/run.py"
     )
     by_day = {step.name for stage, step in run.choose([])}

@@ -17,7 +17,7 @@ from typing import Any
 
 from .run import CommandError, LabError, run
 
-START_TIMEOUT = 60  # seconds until a dockerd that we started must answer
+START_TIMEOUT = 180  # seconds until a dockerd that we started must answer
 SYSTEMD_RUNNING = Path("/run/systemd/system")  # exists when systemd is PID 1, see sd_booted(3)
 SOCKET = Path("/var/run/docker.sock")
 
@@ -25,7 +25,7 @@ SOCKET = Path("/var/run/docker.sock")
 def engine_info() -> dict[str, Any] | None:
     """Return what the engine says about itself (`docker info`), None when none answers."""
     try:
-        info = json.loads(run(["docker", "info", "--format", "{{json .}}"], timeout=20))
+        info = json.loads(run(["docker", "info", "--format", "{{json .}}"], timeout=120))
     except (CommandError, ValueError):
         return None
     return None if info.get("ServerErrors") or not info.get("ServerVersion") else info

@@ -98,4 +98,4 @@ def _load(volume: str, image: str, archives: Path, files: Sequence[str], capabil
     argv += ["--mount", f"type=bind,source={archives},target=/archives,readonly", "--tmpfs", "/run"]
     argv += [flag for name in capabilities for flag in ("--cap-add", name)]
     argv += [flag for option in ("seccomp", "apparmor", "systempaths") for flag in ("--security-opt", f"{option}=unconfined")]
-    run([*argv, "--entrypoint", "sh", image, "-c", LOAD, "sh", *files], timeout=600)
+    run([*argv, "--entrypoint", "sh", image, "-c", LOAD, "sh", *files], timeout=1800)

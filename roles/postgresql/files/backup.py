@@ -38,7 +38,7 @@ LOCKED = "unable to acquire lock"
 # The archiver lets go of its lock after each try, and begins the next one within a second.
 LOCK_WAIT_S = 60
 # Nobody waits for minutes when nobody answers: pgBackRest repeats each of its many questions.
-QUICK = "--io-timeout=5"
+QUICK = "--io-timeout=15"
 TYPES = {"full": "full", "incremental": "incr"}
 
 AWAY_WORDS = r"HostConnectError|unable to get address|timeout connecting|\[Errno|Connection (refused|reset|timed out)"

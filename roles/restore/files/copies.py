@@ -240,9 +240,10 @@ class Copy:
         self.login = self.owner(job.database)
 
     def owner(self, database: str) -> str:
-        """The role that Odoo logs in as. In the copy it may, whatever the cluster says."""
+        """The role that Odoo logs in as. In the copy it may, whatever the cluster said at that moment: an exchange closes a database for a while."""
         literal = database.replace("'", "''")
         [owner] = self.psql(f"SELECT to_json(pg_get_userbyid(datdba)) FROM pg_database WHERE datname = '{literal}'")  # noqa: S608 - names are quoted
+        self.psql(f"ALTER DATABASE {rules.quoted(database)} ALLOW_CONNECTIONS true")
         self.psql(f"ALTER ROLE {rules.quoted(owner)} LOGIN CONNECTION LIMIT -1")
         return str(owner)
 

@@ -46,7 +46,7 @@ TIMEOUT = 0.5
 PAUSE = 0.2
 """Seconds between two tries."""
 
-PATIENCE = 6.0
+PATIENCE = 15.0
 """Seconds for which a request waits for one Redis that is away, a restart's. Then it fails."""
 
 FAILOVER_PATIENCE = 20.0
