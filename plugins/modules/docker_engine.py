@@ -286,10 +286,10 @@ class Engine:
 
     def await_live_restore(self) -> None:
         """Wait until a reload has switched live restore: SIGHUP is handled in the background."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while self.ask("/info").get("LiveRestoreEnabled") != self.wanted.get("live-restore", False):
             if time.monotonic() > deadline:
-                raise EngineError("dockerd did not switch live-restore within 10 s of a reload. Look at: journalctl -u docker -n 50")
+                raise EngineError("dockerd did not switch live-restore within 60 s of a reload. Look at: journalctl -u docker -n 50")
             time.sleep(0.1)
 
     def ask(self, path: str) -> dict[str, Any]:

@@ -481,7 +481,7 @@ class Host:
 
     def settled(self) -> None:
         """Wait until sshd has read its new file: it starts itself anew and does not say when it is through."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 left = self.stale()

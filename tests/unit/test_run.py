@@ -147,9 +147,7 @@ def test_labs_run_in_pairs_before_what_has_to_be_alone(
 
 def test_every_molecule_scenario_is_run() -> None:
     there = {file.parent.name for file in (run.ROOT / "molecule").glob("*/molecule.yml")}
-    assert there == {run.FIRST, *run.IN_PAIRS, *run.ON_REQUEST} - {"lifecycle"}, (
-        "add the new scenario to IN_PAIRS in tests/run.py"
-    )
+    assert there == {run.FIRST, *run.IN_PAIRS, *run.ON_REQUEST} - {"lifecycle"}, "add the new scenario to IN_PAIRS in tests/run.py"
     by_day = {step.name for stage, step in run.choose([])}
     assert by_day.isdisjoint({*run.ON_REQUEST, *run.AT_NIGHT})
     assert {step.name for stage, step in run.choose([], nightly=True)} == by_day | {*run.AT_NIGHT}
