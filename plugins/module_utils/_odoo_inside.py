@@ -36,6 +36,8 @@ LOCK = 8560957220717946169
 # Written as the database's comment while an operation of ours is unfinished, so that the next one knows how to go on.
 INITIALISING = "berth: initialising"
 CHANGING_MODULES = "berth: changing modules"
+# Followed by the names of those that are updated. It stays until they are.
+UPDATING = f"{CHANGING_MODULES}; to update: "
 TRANSITIONAL = ("to install", "to upgrade", "to remove")
 # Shown in messages so that a long list stays readable.
 SHOWN = 8
@@ -166,6 +168,11 @@ def load_problems(names: Sequence[str], available: Iterable[str]) -> list[str]:
 def leftovers(modules: Mapping[str, str]) -> dict[str, str]:
     """Return the modules that an unfinished operation left in a state between two others."""
     return {name: state for name, state in modules.items() if state in TRANSITIONAL}
+
+
+def updating(state: Mapping[str, Any]) -> list[str]:
+    """Return the modules whose update has begun and not ended."""
+    return str(state["unfinished"]).partition(UPDATING)[2].split()
 
 
 def website_scope(parameters: Mapping[str, str]) -> str:
@@ -375,7 +382,7 @@ def read_state(
     )
     state: dict[str, Any] = {
         "database": database,
-        "unfinished": note if note in (INITIALISING, CHANGING_MODULES) else "",
+        "unfinished": note if (note or "").startswith((INITIALISING, CHANGING_MODULES)) else "",
         "foreign_tables": 0 if has_odoo else occupied,
         "version": "",
         "modules": {},
@@ -644,12 +651,13 @@ def check_version(state: Mapping[str, Any], available: Mapping[str, Mapping[str,
 
 
 def other_versions(connection: Any, state: Mapping[str, Any], available: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the installed modules of which the image has another version: ``name``, ``was``, ``now`` and whether that is ``newer``.
+    """Return the installed modules of which the image has another version: ``name``, ``was``, ``now``, ``newer`` and ``text``, all that for a person.
 
-    Odoo looks at neither when it starts. It serves new code on the tables of the former, and without a module that it does not find.
+    Odoo looks at none of it when it starts. It serves new code on the tables of the former, and without a module that it does not find or whose
+    dependencies are not installed. The latter count as newer, and so does what an update that failed or was killed left: Odoo commits after each module.
 
     Raises:
-        Refused: The image lacks some that are installed, or is of another version of Odoo.
+        Refused: The image lacks some that are installed, or what they need, or is of another version of Odoo.
     """
     from odoo.tools.parse_version import parse_version  # type: ignore[import-not-found]
 
@@ -659,17 +667,32 @@ def other_versions(connection: Any, state: Mapping[str, Any], available: Mapping
     # One that somebody imported in Odoo is data alone (base_import_module, which brings the column).
     installed = rows(
         connection,
-        "SELECT name, coalesce(latest_version, '') FROM ir_module_module m"
-        " WHERE state IN ('installed', 'to upgrade') AND coalesce(to_jsonb(m) ->> 'imported', '') <> 'true' ORDER BY name",
+        "SELECT name, coalesce(latest_version, ''), coalesce(to_jsonb(m) ->> 'imported', '') = 'true'"
+        " FROM ir_module_module m WHERE state IN ('installed', 'to upgrade') ORDER BY name",
     )
-    lacking = [name for name, _version in installed if not available.get(name, {}).get("installable")]
+    versions = {name: version for name, version, imported in installed if not imported}
+    lacking = [name for name in versions if not available.get(name, {}).get("installable")]
     if lacking:
         raise Refused(
-            f"the image lacks what is installed in database {state['database']}: {listed(lacking)}. Odoo would serve without it. Nothing was "
-            f"restarted; {MODULES_FROM}; or uninstall it with odoo_module, state absent, while the former image runs"
+            f"the image lacks what is installed in database {state['database']}: {listed(lacking)}. Odoo would serve without it. Nothing was restarted; "
+            f"{MODULES_FROM}. To uninstall it, take the former image back, run berth.odoo.site, and use odoo_module with state absent"
         )
-    pairs = [(name, was, available[name]["version"]) for name, was in installed if was != available[name]["version"]]
-    return [{"name": name, "was": was, "now": now, "newer": parse_version(was) < parse_version(now)} for name, was, now in pairs]
+    found, pending = [], updating(state)
+    for name, was in versions.items():
+        now, needs = available[name]["version"], set(available[name]["depends"]).difference(name for name, _version, _imported in installed)
+        if needs and (problems := module_problems([name], available)):
+            raise Refused("\n".join(problems))
+        newer = bool(needs) or name in pending or parse_version(was) < parse_version(now)
+        text = (
+            f"{name} {was} (image: {now})"
+            if was != now
+            else f"{name} (now needs {listed(needs)})"
+            if needs
+            else f"{name} (its update did not end)"
+        )
+        if newer or was != now:
+            found.append({"name": name, "was": was, "now": now, "newer": newer, "text": text})
+    return found
 
 
 def set_parameters(env: Any, wanted: Mapping[str, str]) -> None:
@@ -1077,7 +1100,7 @@ def check_start(names: Sequence[str], options: Mapping[str, str]) -> None:
 
 def answer_loadable(request: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse an image with which Odoo would not start or which lacks modules of the database; return those of another version."""
-    options = read_configuration()
+    options = {**read_configuration(), **({"db_name": request["database"]} if request.get("database") else {})}
     check_start(request["names"], options)
     with contextlib.closing(connect(options, request["who"])) as connection:
         load_odoo()
@@ -1095,7 +1118,7 @@ def answer_converge(request: Mapping[str, Any]) -> dict[str, Any]:
         available = image_modules()
         check_version(state, available)
         missing = [name for name in request["modules"] if state["modules"].get(name) != "installed"]
-        if missing:
+        if missing or request["update"]:
             check_modules(state, missing, available)
         if request["only_check"]:
             return state
@@ -1155,6 +1178,10 @@ def answer_modules(request: Mapping[str, Any]) -> dict[str, Any]:
         available = image_modules()
         check_version(state, available)
         check_modules(state, request["install"], available)
+        if older := listed(other["text"] for other in other_versions(connection, state, available) if other["newer"]):
+            raise Refused(
+                f"modules have to be updated first, with odoo_database and update_modules, in playbooks -e odoo_update_modules=true: {older}"
+            )
         if request["only_check"]:
             if request["uninstall"]:
                 with environment(registry_class(state["database"])) as env:
@@ -1198,7 +1225,7 @@ def check_modules(state: Mapping[str, Any], names: Sequence[str], available: Map
     if problems:
         raise Refused("\n".join(problems))
     pending = leftovers(state["modules"]) if state["initialised"] else {}
-    if pending and state["unfinished"] != CHANGING_MODULES:
+    if pending and not state["unfinished"].startswith(CHANGING_MODULES):
         raise Refused(
             f"modules between two states: {listed(f'{name} ({how})' for name, how in pending.items())}. Either somebody "
             "is installing at this moment, or an operation died. Wait, or cancel it in Odoo's Apps, then run again"
@@ -1214,14 +1241,18 @@ def change_modules(
     update: Sequence[str] = (),
 ) -> None:
     """Install, uninstall and update modules, after what an operation of ours that died left behind."""
-    if leftovers(state["modules"]) and state["unfinished"] == CHANGING_MODULES:
+    if (pending := updating(state)) and not update:
+        raise Refused(
+            f"the update of {listed(pending)} did not end. Run again with update_modules, which in playbooks is -e odoo_update_modules=true"
+        )
+    if leftovers(state["modules"]) and state["unfinished"].startswith(CHANGING_MODULES):
         # Ours, and dead: we hold its lock.
         from odoo.modules.loading import reset_modules_state  # type: ignore[import-not-found]
 
         reset_modules_state(state["database"])
     if not install and not uninstall and not update and not state["unfinished"]:
         return
-    with noted(connection, CHANGING_MODULES):
+    with noted(connection, UPDATING + " ".join(update) if update else CHANGING_MODULES):
         if install or update:
             registry_class.new(state["database"], update_module=True, install_modules=install, upgrade_modules=update)
         if uninstall:
@@ -1231,12 +1262,17 @@ def change_modules(
 
 @contextlib.contextmanager
 def noted(connection: Any, note: str) -> Iterator[None]:
-    """Keep a note in the database as long as modules may be between two states. Odoo puts them back when it fails."""
+    """Keep a note in the database as long as modules may be between two states.
+
+    When it fails Odoo puts the states back, and forgets which modules of an update it has not come to.
+    """
     annotate(connection, note)
+    ended = not note.startswith(UPDATING)
     try:
         yield
+        ended = True
     finally:
-        if not leftovers(read_state(connection, [])["modules"]):
+        if ended and not leftovers(read_state(connection, [])["modules"]):
             annotate(connection, None)
 
 

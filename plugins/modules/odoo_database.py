@@ -58,9 +58,8 @@ options:
     type: str
     default: admin
   admin_password:
-    description: Password of the administrator. Reaches Odoo through standard input.
+    description: Password of the administrator. Reaches Odoo through standard input. Required, except with O(only_check).
     type: str
-    required: true
   update_password:
     description: V(always) sets the password again when it is another one, V(on_create) only on initialisation.
     type: str
@@ -131,8 +130,15 @@ options:
     description:
       - Update installed modules of which the image that O(server_wide_modules) asks has a newer version. It cannot be undone but by a restore.
       - The services of O(pause) stop meanwhile; the others serve on with their own code.
+      - An update that failed or was killed is begun anew by the next run that allows it; others are refused.
     type: bool
     default: false
+  only_check:
+    description:
+      - Name of a database that is to take the place of the instance's, and has the same owner. Nothing is changed; it is refused when the image lacks one of
+        its modules, and a warning names those of which the image has another version. Needs O(server_wide_modules), of which C([base]) will do.
+    type: str
+    default: ""
   table_parameters:
     description:
       - Entries by table that replace the collection's or come beside them. V(null) in place of an entry or a whole table takes the
@@ -152,9 +158,9 @@ options:
     type: int
     default: 300
   timeout:
-    description: Seconds after which Odoo is ended.
+    description: Seconds after which Odoo is ended. An update of a large database takes hours.
     type: int
-    default: 3600
+    default: 14400
 seealso:
   - module: berth.odoo.odoo_module
   - module: berth.odoo.compose_project
@@ -183,35 +189,35 @@ EXAMPLES = r"""
 RETURN = r"""
 database:
   description: Name of the database; empty when nothing is deployed yet.
-  returned: always
+  returned: without O(only_check)
   type: str
   sample: main
 version:
   description: Version of C(base) in the database; empty when it is not initialised.
-  returned: always
+  returned: without O(only_check)
   type: str
   sample: 19.0.1.3
 changes:
   description: What was done, or would be in check mode.
-  returned: always
+  returned: without O(only_check)
   type: list
   elements: str
   sample: [set system parameter web.base.url, "set on table bus_bus: autovacuum_vacuum_threshold = 5000 (was 50)"]
 installed:
   description: Modules that are installed now and were not before, dependencies included. Empty in check mode.
-  returned: always
+  returned: without O(only_check)
   type: list
   elements: str
   sample: [sale, sale_management]
 updated:
   description: Modules that were updated.
-  returned: always
+  returned: without O(only_check)
   type: list
   elements: str
   sample: [acme_dock]
 locked:
   description: What could not be done to tables because they were in use, and by whom. The next run tries again.
-  returned: always
+  returned: without O(only_check)
   type: list
   elements: str
 """
@@ -386,7 +392,7 @@ def read_provider(module: AnsibleModule, state: dict[str, Any]) -> dict[str, Any
 
 def outdated(database: str, newer: Iterable[dict[str, Any]]) -> str:
     """Say that modules of a database are older than those of the image."""
-    versions = listed(f"{other['name']} {other['was']} (image: {other['now']})" for other in newer)
+    versions = listed(other["text"] for other in newer)
     return (
         f"database {database} has older modules than the image: {versions}. New code would serve on tables of before. Make a backup, then run again "
         "with update_modules, which in playbooks is -e odoo_update_modules=true"
@@ -398,7 +404,7 @@ def check_image(module: AnsibleModule, project: OdooProject) -> list[dict[str, A
     names = module.params["server_wide_modules"]
     if not names or not project.deployed:
         return []
-    question = {"do": "loadable", "names": names, "wait": module.params["lock_timeout"]}
+    question = {"do": "loadable", "names": names, "database": module.params["only_check"], "wait": module.params["lock_timeout"]}
     if module.check_mode:
         try:
             project.ask(question)
@@ -409,15 +415,20 @@ def check_image(module: AnsibleModule, project: OdooProject) -> list[dict[str, A
         return []
     answer, _logged = project.work(question, module.params["timeout"])
     newer = [other for other in answer["others"] if other["newer"]]
-    if older := listed(f"{other['name']} {other['was']} (image: {other['now']})" for other in answer["others"] if not other["newer"]):
+    if older := listed(other["text"] for other in answer["others"] if not other["newer"]):
         module.warn(f"the image has older modules than database {answer['database']}: {older}")
-    if newer and not module.params["update_modules"]:
+    if newer and module.params["only_check"]:
+        module.warn(outdated(answer["database"], newer))
+    elif newer and not module.params["update_modules"]:
         raise OdooError(f"nothing was restarted. {outdated(answer['database'], newer)}")
     return newer
 
 
 def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     """Compare, change unless in check mode, compare again, and return the module's result."""
+    if module.params["only_check"]:
+        check_image(module, project)
+        return {"changed": False}
     wanted = read_wanted(module.params)
     newer = check_image(module, project)
     wanted["update"] = [other["name"] for other in newer]
@@ -430,7 +441,7 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     if module.params["oidc"]:
         wanted["provider"] = read_provider(module, state)
     right = password_is_right(project, state, module, wanted)
-    changes = [f"update {other['name']} from {other['was']} to {other['now']}" for other in newer]
+    changes = [f"update {other['text']}" for other in newer]
     changes += database_changes(wanted, state, right)
     steps = table_steps(wanted["tables"], state["tables"])
     result: dict[str, Any] = {}
@@ -475,7 +486,7 @@ def main() -> None:
             "language": {"type": "str", "default": "en_US"},
             "country": {"type": "str"},
             "admin_login": {"type": "str", "default": "admin"},
-            "admin_password": {"type": "str", "required": True, "no_log": True},
+            "admin_password": {"type": "str", "no_log": True},
             "update_password": {"type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False},
             "parameters": {"type": "dict", "default": {}},
             "attachments_in_database": {"type": "bool", "default": False},
@@ -483,11 +494,14 @@ def main() -> None:
             "modules": {"type": "list", "elements": "str", "default": []},
             "server_wide_modules": {"type": "list", "elements": "str", "default": []},
             "update_modules": {"type": "bool", "default": False},
+            "only_check": {"type": "str", "default": ""},
             "table_parameters": {"type": "dict", "default": {}},
             "pause": {"type": "list", "elements": "str", "default": ["cron"]},
             "lock_timeout": {"type": "int", "default": 300},
-            "timeout": {"type": "int", "default": 3600},
+            "timeout": {"type": "int", "default": 14400},
         },
+        required_one_of=[("admin_password", "only_check")],
+        required_by={"only_check": ["server_wide_modules"]},
         supports_check_mode=True,
     )
     project = OdooProject(module.params["project"], module.params["base_dir"], "odoo_database")

@@ -51,6 +51,10 @@ directories:
   type: list
   elements: str
   sample: [/var/lib/berth/odoo/shop]
+attachments_in_s3:
+  description: Whether it has keys of S3, where its attachments are then, below the name of its database.
+  returned: always
+  type: bool
 shared:
   description: Each other instance of the host with files in one of RV(directories), or around it.
   returned: always
@@ -95,7 +99,13 @@ def main() -> None:
     }
     # Where it would be without odoo_data_dir: restores have put files there.
     own = list(dict.fromkeys([*found.pop(name, []), str(Path(HOME, name).resolve())]))
-    module.exit_json(changed=False, database=database[1] if database else "", directories=own, shared=shared(own, found))
+    module.exit_json(
+        changed=False,
+        database=database[1] if database else "",
+        directories=own,
+        attachments_in_s3=(base / f"odoo-{name}/secrets/s3.ini").exists(),
+        shared=shared(own, found),
+    )
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ options:
   timeout:
     description: Seconds after which Odoo is ended.
     type: int
-    default: 3600
+    default: 14400
 seealso:
   - module: berth.odoo.odoo_database
   - module: berth.odoo.compose_project
@@ -181,7 +181,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pause": {"type": "list", "elements": "str", "default": ["cron"]},
             "lock_timeout": {"type": "int", "default": 300},
-            "timeout": {"type": "int", "default": 3600},
+            "timeout": {"type": "int", "default": 14400},
         },
         supports_check_mode=True,
     )

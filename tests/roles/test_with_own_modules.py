@@ -221,8 +221,9 @@ def test_newer_modules_are_updated_by_whoever_asks_for_it(
     host: Host, build: Build, deploy: Callable[..., Run], addons: Path, tmp_path: Path
 ) -> None:
     newer = CODE + "    acme_gate = fields.Char()\n"
-    write_module(tmp_path, "acme_dock", newer, depends=["stock", "queue_job"], version="19.0.1.1.0")
-    build(tmp_path, REQUIREMENTS).expect_success()
+    good = tmp_path / "good"
+    write_module(good, "acme_dock", newer, depends=["stock", "queue_job"], version="19.0.1.1.0")
+    build(good, REQUIREMENTS).expect_success()
     before = identities(host)
     deploy().expect_refusal(
         "nothing was restarted",
@@ -234,7 +235,19 @@ def test_newer_modules_are_updated_by_whoever_asks_for_it(
     version = "select latest_version from ir_module_module where name = 'acme_dock'"
     column = "select count(acme_gate) from res_partner"
     assert host.run(f'{psql} "{version}"').strip() == "19.0.1.0.0"
+    # What fails is tried again by whoever asks for it, and by nobody else.
+    broken = tmp_path / "broken"
+    write_module(broken, "acme_dock", newer, depends=["stock", "queue_job"], version="19.0.1.1.0", data=["broken.xml"])
+    (broken / "acme_dock/broken.xml").write_text("<odoo><record id='x' model='acme.nothing'/></odoo>", encoding="utf-8")
+    build(broken, REQUIREMENTS).expect_success()
+    deploy(odoo_update_modules=True).expect_refusal("acme.nothing")
+    note = "select shobj_description(oid, 'pg_database') from pg_database where datname = 'app'"
+    assert host.run(f'{psql} "{note}"').strip() == "berth: changing modules; to update: acme_dock"
+    assert identities(host) == before
+    build(good, REQUIREMENTS).expect_success()
+    deploy().expect_refusal("-e odoo_update_modules=true")
     deploy(odoo_update_modules=True).expect_success()
+    assert host.run(f'{psql} "{note}"').strip() == ""
     assert host.run(f'{psql} "{version}"').strip() == "19.0.1.1.0"
     assert host.run(f'{psql} "{column}"').strip() == "0"
     assert deploy(odoo_update_modules=True).expect_success().changed == []

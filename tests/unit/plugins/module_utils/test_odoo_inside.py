@@ -167,8 +167,8 @@ def test_a_database_of_another_version_is_refused() -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What the database has, which a test may add to; Odoo's own order of versions."""
-    found = [("base", "19.0.1.0"), ("stock", "19.0.1.0")]
-    monkeypatch.setattr(inside, "rows", lambda _connection, _query: found)
+    found = [("base", "19.0.1.0"), ("web", "19.0.1.0"), ("stock", "19.0.1.0")]
+    monkeypatch.setattr(inside, "rows", lambda _connection, _query: [(*pair, pair[0] == "imported") for pair in found])
     order = ModuleType("odoo.tools.parse_version")
     vars(order)["parse_version"] = lambda version: [int(part) for part in version.split(".") if part]
     for name, fake in (("odoo", ModuleType("odoo")), ("odoo.tools", ModuleType("odoo.tools")), ("odoo.tools.parse_version", order)):
@@ -176,20 +176,65 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return found
 
 
-STATE = {"initialised": True, "version": "19.0.1.0", "database": "main"}
+STATE = {"initialised": True, "version": "19.0.1.0", "database": "main", "unfinished": ""}
 
 
 def test_an_image_that_fits_its_database(installed: list[tuple[str, str]]) -> None:
-    assert len(installed) == 2
+    installed.append(("imported", "19.0.1.0"))
     assert inside.other_versions(None, STATE, IMAGE) == []
 
 
 def test_modules_of_another_version_are_listed(installed: list[tuple[str, str]]) -> None:
-    installed += [("web", "19.0.0.9"), ("sale_management", "19.0.1.10")]
+    installed[1:2] = [("web", "19.0.0.9"), ("sale_management", "19.0.1.10")]
     assert inside.other_versions(None, STATE, IMAGE) == [
-        {"name": "web", "was": "19.0.0.9", "now": "19.0.1.0", "newer": True},
-        {"name": "sale_management", "was": "19.0.1.10", "now": "19.0.1.0", "newer": False},
+        {"name": "web", "was": "19.0.0.9", "now": "19.0.1.0", "newer": True, "text": "web 19.0.0.9 (image: 19.0.1.0)"},
+        {
+            "name": "sale_management",
+            "was": "19.0.1.10",
+            "now": "19.0.1.0",
+            "newer": False,
+            "text": "sale_management 19.0.1.10 (image: 19.0.1.0)",
+        },
     ]
+
+
+def test_a_module_that_needs_another_one_now_has_to_be_updated(installed: list[tuple[str, str]]) -> None:
+    installed.append(("sale_management", "19.0.1.0"))
+    installed.remove(("stock", "19.0.1.0"))
+    [found] = inside.other_versions(None, STATE, IMAGE)
+    assert (found["newer"], found["text"]) == (True, "sale_management (now needs stock)")
+    installed.append(("orphan", "19.0.1.0"))
+    with pytest.raises(inside.Refused, match=r"orphan: needs enterprise_thing .*, which the image does not have"):
+        inside.other_versions(None, STATE, IMAGE)
+
+
+def test_an_update_that_did_not_end_is_not_forgotten(installed: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odoo has committed the module, puts the states of those that depend on it back, and fails."""
+    assert installed
+    notes: list[str | None] = []
+    monkeypatch.setattr(inside, "annotate", lambda _connection, note: notes.append(note))
+    monkeypatch.setattr(inside, "read_state", lambda _connection, _parameters: {"modules": {"stock": "installed"}})
+
+    class Registry:
+        @staticmethod
+        def new(*_arguments: object, **_options: object) -> None:
+            raise ValueError("a view is broken")
+
+    state = {**STATE, "modules": {}}
+    with pytest.raises(ValueError, match="broken"):
+        inside.change_modules(None, Registry, state, [], [], ["web", "stock"])
+    assert notes == ["berth: changing modules; to update: web stock"]
+    later = {**STATE, "unfinished": notes[0], "modules": {"stock": "installed"}}
+    assert [found["text"] for found in inside.other_versions(None, later, IMAGE)] == [
+        "web (its update did not end)",
+        "stock (its update did not end)",
+    ]
+    with pytest.raises(inside.Refused, match=r"the update of stock, web did not end\. Run again with update_modules"):
+        inside.change_modules(None, Registry, later, ["sale_management"], [])
+    # An installation that fails leaves nothing to remember.
+    with pytest.raises(ValueError, match="broken"):
+        inside.change_modules(None, Registry, state, ["sale_management"], [])
+    assert notes[1:] == ["berth: changing modules", None]
 
 
 def test_an_image_that_lacks_installed_modules_is_refused(installed: list[tuple[str, str]]) -> None:

@@ -88,6 +88,7 @@ def test_an_instance_is_read_with_links_followed(tmp_path: Path, monkeypatch: py
         "changed": False,
         "database": "shop_db",
         "directories": [str(tmp_path / "srv"), "/var/lib/berth/odoo/shop"],
+        "attachments_in_s3": False,
         "shared": [f"main has {tmp_path}/srv"],
     }
     assert ask(tmp_path, monkeypatch, "apart")["shared"] == []
