@@ -97,5 +97,6 @@ def test_an_instance_is_read_with_links_followed(tmp_path: Path, monkeypatch: py
         "changed": False,
         "database": "",
         "directories": ["/var/lib/berth/odoo/gone"],
+        "attachments_in_s3": False,
         "shared": [],
     }
