@@ -14,8 +14,9 @@ description:
   - Converges packages, files, single lines, modes, kernel settings, units and sshd as the topics say. No handler is involved, what runs is
     compared with what is on disk in each run, so an interrupted one is completed by the next.
   - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied).
-  - sshd's configuration is judged by C(sshd -T) before it replaces the old one. It is refused when whoever runs this could not log in with it.
-    Sixty seconds after it was loaded the old one comes back, unless O(state=confirmed) was called through a connection made since.
+  - sshd's configuration is judged by C(sshd -T) before anything is changed. It is refused when whoever runs this could not log in with it.
+    It is loaded by O(state=loaded) alone, which is quick, because sixty seconds later the old one comes back, unless O(state=confirmed) was
+    called through a connection made since.
 attributes:
   check_mode:
     description: Predicts.
@@ -29,10 +30,12 @@ attributes:
 options:
   state:
     description:
-      - V(present) converges the topics.
-      - V(confirmed) keeps a configuration of sshd that waits for it. It fails on a connection that is older than the configuration.
+      - V(present) converges the topics, all but sshd's configuration, which it judges.
+      - V(loaded) puts sshd's configuration in place and loads it.
+      - V(confirmed) keeps a configuration of sshd that waits for it. It fails on a connection that is older than the configuration, and when none
+        waits, because the old one came back.
     type: str
-    choices: [present, confirmed]
+    choices: [present, loaded, confirmed]
     default: present
   topics:
     description:
@@ -59,10 +62,25 @@ EXAMPLES = r"""
             content: "* hard core 0\n"
   become: true
 
+- name: Load a configuration of sshd
+  berth.odoo.hardening:
+    state: loaded
+    topics:
+      ssh:
+        cis: [5.1]
+        sshd:
+          PermitRootLogin: false
+  register: ssh
+  become: true
+
+- name: Close the old connection
+  ansible.builtin.meta: reset_connection
+
 - name: Keep the configuration of sshd with which this connection was made
   berth.odoo.hardening:
     state: confirmed
   become: true
+  when: ssh.confirm
 """
 
 RETURN = r"""
@@ -126,8 +144,8 @@ class Host:
         self.confirm = False
 
     def converge(self) -> None:
-        """Bring everything to what is wanted; sshd's refusal comes before any change, its reload after all else."""
-        candidate = self.judge_sshd()
+        """Bring everything but sshd to what is wanted; its refusal comes before any change."""
+        self.judge_sshd()
         found = _apt.installed(Path("/"), self.wanted["packages"])
         missing = [name for name in self.wanted["packages"] if name not in found]
         if missing and self.change(f"installed {', '.join(missing)}"):
@@ -145,7 +163,10 @@ class Host:
         self.modules()
         self.sysctl()
         self.units()
-        if candidate:
+
+    def load(self) -> None:
+        """Bring sshd to what is wanted: apart from the rest, so that no host's packages use up the minute that another one has."""
+        if candidate := self.judge_sshd():
             self.sshd(candidate)
 
     def change(self, text: str) -> bool:
@@ -429,10 +450,13 @@ class Host:
         unit = _systemd.show(run, ["ssh.service"])["ssh.service"]
         if before != content:
             if not self.module.check_mode:
-                candidate = BEFORE.with_suffix(".new")
-                candidate.write_text(before, encoding="utf-8")
-                candidate.chmod(0o600)
-                candidate.replace(BEFORE)
+                run(["systemctl", "stop", f"{REVERT_UNIT}.timer"])
+                # What it holds was confirmed; what a run that was interrupted put in its place was not.
+                if not BEFORE.exists():
+                    candidate = BEFORE.with_suffix(".new")
+                    candidate.write_text(before, encoding="utf-8")
+                    candidate.chmod(0o600)
+                    candidate.replace(BEFORE)
                 self.arm()
             self.write(SSHD, content, 0o600)
             self.confirm = True
@@ -495,9 +519,7 @@ class Host:
 
     def arm(self) -> None:
         """Have the old configuration back in a minute, whatever becomes of this run."""
-        run = self.module.run_command
-        run(["systemctl", "stop", f"{REVERT_UNIT}.timer"])
-        run(["systemctl", "reset-failed", f"{REVERT_UNIT}.service"])
+        self.module.run_command(["systemctl", "reset-failed", f"{REVERT_UNIT}.service"])
         PENDING.write_text(json.dumps({"since": time.clock_gettime(time.CLOCK_BOOTTIME)}), encoding="ascii")
         script = f"mv -f {BEFORE} {SSHD} && rm -f {PENDING} && /usr/sbin/sshd -t && systemctl reload ssh.service"
         timer = [f"--on-active={REVERT_SECONDS}", "--timer-property=AccuracySec=1s", f"--unit={REVERT_UNIT}"]
@@ -519,7 +541,12 @@ class Host:
     def confirmed(self) -> None:
         """Keep the configuration that waits, if this connection was made with it."""
         if not PENDING.exists():
-            return
+            if self.module.check_mode:
+                return
+            raise _hardening.HardeningError(
+                f"no configuration of sshd waits: the old one came back because nobody confirmed the new one within {REVERT_SECONDS} s. "
+                "Run again; where many hosts take turns, with more of them at once (--forks)"
+            )
         since = float(json.loads(PENDING.read_text(encoding="ascii"))["since"])
         began = self.session()
         if began and began < since:
@@ -534,14 +561,15 @@ class Host:
             # The timer may have fired between the question and the command.
             if not PENDING.exists():
                 raise _hardening.HardeningError("the old configuration of sshd came back before this confirmation. Run again.")
-            PENDING.unlink()
+            # In this order: what is left when this is interrupted is confirmed by the next run, and not undone by the next boot.
             BEFORE.unlink(missing_ok=True)
+            PENDING.unlink()
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "confirmed"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "loaded", "confirmed"], "default": "present"},
             "topics": {"type": "dict", "default": {}},
             "switches": {"type": "dict", "default": {}},
         },
@@ -552,6 +580,8 @@ def main() -> None:
         host = Host(module)
         if module.params["state"] == "confirmed":
             host.confirmed()
+        elif module.params["state"] == "loaded":
+            host.load()
         else:
             host.converge()
     except (_hardening.HardeningError, _apt.AptError, _systemd.SystemdError, OSError, ValueError) as error:

