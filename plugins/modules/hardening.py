@@ -14,7 +14,8 @@ description:
   - Converges packages, files, single lines, modes, kernel settings, units and sshd as the topics say. No handler is involved, what runs is
     compared with what is on disk in each run, so an interrupted one is completed by the next.
   - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied).
-  - sshd's configuration is judged by C(sshd -T) before anything is changed. It is refused when whoever runs this could not log in with it.
+  - sshd's configuration is judged by C(sshd -T) before anything is changed. It is refused when whoever runs this could not log in with it,
+    or when it would let in whom the old one keeps out.
     It is loaded by O(state=loaded) alone, which is quick, because sixty seconds later the old one comes back, unless O(state=confirmed) was
     called through a connection made since.
 attributes:
@@ -102,6 +103,7 @@ confirm:
   sample: true
 """
 
+import contextlib
 import errno
 import glob
 import grp
@@ -395,9 +397,7 @@ class Host:
             code, _output, errors = self.module.run_command(["/usr/sbin/sshd", "-t", "-f", str(trial)])
             if code:
                 raise _hardening.HardeningError(f"sshd refuses hardening_ssh: {errors.strip()}")
-            # Whoever says where it shall listen means it.
-            if not {"Port", "ListenAddress"} & set(settings):
-                self.refuse_to_move_sshd(trial)
+            self.refuse_to_lose(trial, settings)
             reasons = {name: self.shut_out(name, trial) for name in self.operators()}
         finally:
             trial.unlink()
@@ -406,14 +406,23 @@ class Host:
             raise _hardening.HardeningError(f"nothing was changed, because nobody would get in by SSH afterwards. {lines}.")
         return content
 
-    def refuse_to_move_sshd(self, trial: Path) -> None:
-        """Refuse when sshd would listen elsewhere than it does: somebody chose that in the file that is about to be replaced. Raises HardeningError."""
+    def refuse_to_lose(self, trial: Path, settings: dict[str, Any]) -> None:
+        """Refuse to take away what somebody chose in the file that is about to be replaced: where sshd listens, and whom it keeps out.
+
+        :raises HardeningError: something of it would be gone.
+        """
+        chosen = {key for key, value in settings.items() if value not in (None, "", [])}
+        before = SSHD.read_text(encoding="utf-8", errors="replace") if SSHD.exists() else ""
         code, now, _errors = self.module.run_command(["/usr/sbin/sshd", "-T", "-C", SOMEBODY])
-        if code:
-            # What it says is not valid, so nobody listens by it.
-            return
-        then = self.call(["/usr/sbin/sshd", "-T", "-f", str(trial), "-C", SOMEBODY])
-        if moved := _hardening.moved(_hardening.effective(now), _hardening.effective(then)):
+        # Nobody listens by what is not valid; what it begins with Match was meant all the same.
+        found = {} if code else _hardening.effective(now)
+        then = _hardening.effective(self.call(["/usr/sbin/sshd", "-T", "-f", str(trial), "-C", SOMEBODY]))
+        # A list of ours goes with the variable that it came from.
+        ours = before.startswith(HEADER)
+        if kept_out := _hardening.let_in({} if ours else found, then, chosen, _hardening.vanishing(before)):
+            raise _hardening.HardeningError(f"nothing was changed, because sshd would let in whom {SSHD} keeps out: {kept_out}.")
+        # Whoever says where it shall listen means it.
+        if not {"Port", "ListenAddress"} & chosen and found and (moved := _hardening.moved(found, then)):
             raise _hardening.HardeningError(f"nothing was changed, because sshd would no longer listen where it does. {moved}")
 
     def operators(self) -> list[str]:
@@ -436,7 +445,11 @@ class Host:
             return "no such user"
         condition = SOMEBODY.replace("root", name)
         sshd = _hardening.effective(self.call(["/usr/sbin/sshd", "-T", "-f", str(config), "-C", condition]))
-        groups = [grp.getgrgid(number).gr_name for number in os.getgrouplist(name, user.pw_gid)]
+        groups = []
+        for number in os.getgrouplist(name, user.pw_gid):
+            # One without a name, as of a group that was deleted, is in no list of sshd.
+            with contextlib.suppress(KeyError):
+                groups.append(grp.getgrgid(number).gr_name)
         files = _hardening.key_files(sshd.get("authorizedkeysfile", []), name, user.pw_dir, user.pw_uid)
         keys = sum(
             _hardening.count_keys(Path(file).read_text(encoding="utf-8", errors="replace")) for file in files if Path(file).is_file()

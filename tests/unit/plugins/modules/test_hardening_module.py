@@ -76,3 +76,9 @@ def test_the_boot_brings_back_the_file_that_the_module_keeps(monkeypatch: pytest
     [unit] = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__hardening_topics"]["ssh"]["files"]
     assert f"ConditionPathExists={hardening.BEFORE}\n" in unit["content"]
     assert f"ExecStart=/usr/bin/mv -f {hardening.BEFORE} {hardening.SSHD}\n" in unit["content"]
+
+
+def test_a_group_without_a_name_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardening.os, "getgrouplist", lambda name, gid: [gid, 4242424])
+    monkeypatch.setattr(Module, "run_command", lambda self, argv: (0, "allowgroups nobody-is-in-here\n", ""))
+    assert "in none of AllowGroups" in hardening.Host(Module()).shut_out("root", Path("/dev/null"))  # type: ignore[arg-type]
