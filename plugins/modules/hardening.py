@@ -13,7 +13,7 @@ author: berth.odoo contributors (@berth-odoo)
 description:
   - Converges packages, files, single lines, modes, kernel settings, units and sshd as the topics say. No handler is involved, what runs is
     compared with what is on disk in each run, so an interrupted one is completed by the next.
-  - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied).
+  - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied) and a warning.
   - sshd's configuration is judged by C(sshd -T) before anything is changed. It is refused when whoever runs this could not log in with it,
     or when it would let in whom the old one keeps out.
     It is loaded by O(state=loaded) alone, which is quick, because sixty seconds later the old one comes back, unless O(state=confirmed) was
@@ -40,7 +40,8 @@ options:
     default: present
   topics:
     description:
-      - Name of a topic to what it wants. C(packages), C(files) (C(path), C(content), C(mode)), C(lines) (C(path), C(match), C(line)), C(modes) (C(path),
+      - Name of a topic to what it wants. C(packages), C(files) (C(path), C(content), C(mode)), C(lines) (C(path), C(match), C(line), C(then), a command to run
+        after its change where it is installed), C(modes) (C(path),
         which may be a pattern, C(mode), which takes away only, and C(group)), C(sysctl), C(modules) that shall not be loaded, C(mounts) (path to options),
         C(masked) units, C(units) (C(name), C(state), C(files) after whose change it is restarted, C(probe), a command that fails where it cannot run),
         C(ensure) (C(path), C(contains), C(argv)) and C(sshd), settings of its main file.
@@ -155,7 +156,7 @@ class Host:
         for file in self.wanted["files"]:
             self.write(Path(file["path"]), str(file["content"]), int(str(file.get("mode", "0644")), 8), file.get("validate", ""))
         for line in self.wanted["lines"]:
-            self.line(Path(line["path"]), line["match"], line["line"])
+            self.line(Path(line["path"]), line["match"], line["line"], line.get("then", []))
         for step in self.wanted["ensure"]:
             self.ensure(step)
         # What was just run makes files anew, groupadd that with the groups before.
@@ -219,7 +220,7 @@ class Host:
             candidate.replace(path)
         return True
 
-    def line(self, path: Path, match: str, line: str) -> None:
+    def line(self, path: Path, match: str, line: str, then: list[str]) -> None:
         """Hold one line of a file that belongs to Debian. A file that is not there has nothing to hold."""
         try:
             before = path.read_text(encoding="utf-8", errors="replace")
@@ -229,7 +230,9 @@ class Host:
             else:
                 self.not_applied[f"{path}: {line}"] = "no such file"
             return
-        self.write(path, _hardening.with_line(before, match, line), stat.S_IMODE(path.stat().st_mode))
+        changed = self.write(path, _hardening.with_line(before, match, line), stat.S_IMODE(path.stat().st_mode))
+        if changed and then and self.module.get_bin_path(then[0]) and self.change(f"ran {shlex.join(then)}"):
+            self.call(then)
 
     def modes(self, pattern: str, mode: int, group: str) -> None:
         """Take away the permissions that *mode* does not have, nobody gets more than before; and give the file to *group*."""
@@ -600,6 +603,8 @@ def main() -> None:
     except (_hardening.HardeningError, _apt.AptError, _systemd.SystemdError, OSError, ValueError) as error:
         changes = host.changes if "host" in locals() else []
         module.fail_json(msg=str(error), changed=bool(changes), changes=changes)
+    if host.not_applied:
+        module.warn("this host may not do all of it: " + ", ".join(f"{key} ({reason})" for key, reason in sorted(host.not_applied.items())))
     module.exit_json(changed=bool(host.changes), changes=host.changes, not_applied=host.not_applied, confirm=host.confirm, diff=host.diff)
 
 

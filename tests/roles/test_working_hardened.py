@@ -164,3 +164,20 @@ def test_what_is_mistyped_is_refused(host: Host, play: Player, hardened: Run) ->
 def test_forwarding_is_left_to_docker(host: Host, hardened: Run) -> None:
     assert host.run("sysctl -n net.ipv4.ip_forward").strip() == "1"
     assert json.loads(host.run("docker info --format '{{json .ContainersRunning}}'")) > 0
+
+
+def test_what_the_host_may_not_do_is_said(hardened: Run) -> None:
+    assert "[WARNING]: this host may not do all of it: " in hardened.text
+
+
+def test_root_mail_reaches_the_table_of_postfix(host: Host, play: Player, hardened: Run) -> None:
+    # In place of Postfix, which would be a server: what its table is made by.
+    host.run("cp -a /etc/aliases /etc/aliases.kept 2>/dev/null || touch /etc/aliases")
+    host.run("printf '#!/bin/sh\\ncp /etc/aliases /etc/aliases.db\\n' > /usr/local/sbin/newaliases && chmod +x /usr/local/sbin/newaliases")
+    try:
+        play(PLAYBOOK, variables={**SWITCHES, "hardening_root_mail": "operations@example.com"}).expect_success()
+        assert "root: operations@example.com\n" in host.run("cat /etc/aliases.db")
+    finally:
+        host.run(
+            "rm -f /usr/local/sbin/newaliases /etc/aliases.db /etc/aliases; [ ! -e /etc/aliases.kept ] || mv /etc/aliases.kept /etc/aliases"
+        )

@@ -78,6 +78,19 @@ def test_the_boot_brings_back_the_file_that_the_module_keeps(monkeypatch: pytest
     assert f"ExecStart=/usr/bin/mv -f {hardening.BEFORE} {hardening.SSHD}\n" in unit["content"]
 
 
+@pytest.mark.parametrize(("program", "ran"), [(True, [["newaliases"]]), (False, [])])
+def test_what_reads_a_line_is_told_of_its_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: bool, ran: list[list[str]]
+) -> None:
+    monkeypatch.setattr(Module, "get_bin_path", lambda self, name: program, raising=False)
+    path = tmp_path / "aliases"
+    path.write_text("root: ada\n", encoding="utf-8")
+    module = Module()
+    for _time in range(2):
+        hardening.Host(module).line(path, "^root:", "root: bob", ["newaliases"])  # type: ignore[arg-type]
+    assert path.read_text(encoding="utf-8") == "root: bob\n" and module.calls == ran
+
+
 def test_a_group_without_a_name_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardening.os, "getgrouplist", lambda name, gid: [gid, 4242424])
     monkeypatch.setattr(Module, "run_command", lambda self, argv: (0, "allowgroups nobody-is-in-here\n", ""))
