@@ -165,6 +165,16 @@ def test_role_from_its_readme(host: Host, play: Player, registry: None, environm
     ROLES[role](host)
 
 
+def test_docker_after_a_run_that_was_killed(host: Host, play: Player) -> None:
+    # As SIGHUP leaves it while packages are installed.
+    host.run("systemctl stop docker.socket docker.service && systemctl disable --quiet docker.socket docker.service")
+    host.run("systemctl mask --runtime --quiet docker.service docker.socket")
+    play("roles/docker/meta/example.yml").expect_success()
+    assert host.run("systemctl is-enabled docker.service docker.socket").split() == ["enabled", "enabled"]
+    host.run("docker info")
+    assert play("roles/docker/meta/example.yml").expect_success().changed == []
+
+
 def test_another_apt_is_waited_for(host: Host, play: Player) -> None:
     """Its locks of lists and of downloads, for which apt itself does not wait."""
     packages = {"docker_packages": ["docker.io", "docker-cli", "docker-compose", "hello"]}
