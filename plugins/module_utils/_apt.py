@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 LISTS_MAXIMUM_AGE_S = 3600
+LOCK_TIMEOUT_S = 300
 
 Run = Callable[..., tuple[int, str, str]]
 """``AnsibleModule.run_command``: argv to exit code and both outputs."""
@@ -49,7 +50,7 @@ def install(run: Run, names: Iterable[str]) -> None:
 
     :raises AptError: a package could not be installed.
     """
-    apt = ["apt-get", "--quiet=2", "--option=DPkg::Lock::Timeout=300"]
+    apt = ["apt-get", "--quiet=2", f"--option=DPkg::Lock::Timeout={LOCK_TIMEOUT_S}"]
     environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     if not _lists_are_fresh(Path("/var/lib/apt/lists")):
         _run(run, [*apt, "update"], environment)
@@ -66,7 +67,12 @@ def _lists_are_fresh(lists: Path) -> bool:
 
 
 def _run(run: Run, argv: list[str], environment: dict[str, str]) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     code, output, errors = run(argv, environ_update=environment)
+    # apt itself waits for dpkg's lock alone, not for those of its lists and of its downloads, which a first boot holds for minutes.
+    while code and "Could not get lock" in errors + output and time.monotonic() < deadline:
+        time.sleep(2)
+        code, output, errors = run(argv, environ_update=environment)
     if code:
         words = "\n".join((errors.strip() or output.strip()).splitlines()[-8:])
         raise AptError(f"`{' '.join(argv)}` failed with {code}: {words}")

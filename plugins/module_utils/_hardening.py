@@ -86,6 +86,38 @@ def moved(now: Mapping[str, Sequence[str]], then: Mapping[str, Sequence[str]]) -
     )
 
 
+def vanishing(text: str) -> list[str]:
+    """Return the lines of sshd's main file that begin what nothing can tell from outside: C(Match) blocks, and files elsewhere than in its directory."""
+    found = re.findall(r"^[ \t]*((?:match|include)(?:[ \t]*=|[ \t])[^\n]*)", text, re.MULTILINE | re.IGNORECASE)
+    return [line for line in map(str.strip, found) if not re.fullmatch(r'(?i)include[\s=]+"?(/etc/ssh/)?sshd_config\.d/\*\.conf"?', line)]
+
+
+def let_in(now: Mapping[str, Sequence[str]], then: Mapping[str, Sequence[str]], chosen: Iterable[str], vanish: Iterable[str] = ()) -> str:
+    """Say what would no longer keep anybody out, and what to type to keep that; nothing when all of it stays.
+
+    Args:
+        now: What sshd says that holds.
+        then: And what would.
+        chosen: Keywords that whoever runs this has set, and means.
+        vanish: Further lines that would be gone.
+    """
+
+    def names(sshd: Mapping[str, Sequence[str]], key: str) -> list[str]:
+        return " ".join(sshd.get(key.lower(), [])).split()
+
+    lost = [
+        f"{key} {' '.join(gone)}"
+        for key in ("AllowUsers", "AllowGroups", "DenyUsers", "DenyGroups")
+        if key not in chosen and (gone := [name for name in names(now, key) if name not in names(then, key)])
+    ]
+    if not (lost := [*lost, *vanish]):
+        return ""
+    return (
+        f"{'; '.join(lost)}. To keep that, move it (a Match with all lines of its block) into a file in /etc/ssh/sshd_config.d, which stays, or set "
+        "AllowUsers, AllowGroups, DenyUsers or DenyGroups in hardening_ssh. What shall go, take out of /etc/ssh/sshd_config"
+    )
+
+
 class Account(NamedTuple):
     """Someone who shall still get in."""
 

@@ -253,6 +253,10 @@ class Engine:
             return
         self.changes.append("enabled docker.service")
         if not self.module.check_mode:
+            if unit.enabled == "masked-runtime":
+                # An earlier run was killed while it installed. A mask of somebody else's is not of this kind.
+                _systemd.command(self.module.run_command, "unmask --runtime --quiet", "docker.service", "docker.socket")
+                _systemd.command(self.module.run_command, "enable --quiet", "docker.socket")
             _systemd.command(self.module.run_command, "enable --quiet", "docker.service")
 
     def act(self, verb: str, before: dict[str, Any] | None) -> None:

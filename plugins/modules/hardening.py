@@ -13,9 +13,11 @@ author: berth.odoo contributors (@berth-odoo)
 description:
   - Converges packages, files, single lines, modes, kernel settings, units and sshd as the topics say. No handler is involved, what runs is
     compared with what is on disk in each run, so an interrupted one is completed by the next.
-  - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied).
-  - sshd's configuration is judged by C(sshd -T) before it replaces the old one. It is refused when whoever runs this could not log in with it.
-    Sixty seconds after it was loaded the old one comes back, unless O(state=confirmed) was called through a connection made since.
+  - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied) and a warning.
+  - sshd's configuration is judged by C(sshd -T) before anything is changed. It is refused when whoever runs this could not log in with it,
+    or when it would let in whom the old one keeps out.
+    It is loaded by O(state=loaded) alone, which is quick, because sixty seconds later the old one comes back, unless O(state=confirmed) was
+    called through a connection made since.
 attributes:
   check_mode:
     description: Predicts.
@@ -29,14 +31,17 @@ attributes:
 options:
   state:
     description:
-      - V(present) converges the topics.
-      - V(confirmed) keeps a configuration of sshd that waits for it. It fails on a connection that is older than the configuration.
+      - V(present) converges the topics, all but sshd's configuration, which it judges.
+      - V(loaded) puts sshd's configuration in place and loads it.
+      - V(confirmed) keeps a configuration of sshd that waits for it. It fails on a connection that is older than the configuration, and when none
+        waits, because the old one came back.
     type: str
-    choices: [present, confirmed]
+    choices: [present, loaded, confirmed]
     default: present
   topics:
     description:
-      - Name of a topic to what it wants. C(packages), C(files) (C(path), C(content), C(mode)), C(lines) (C(path), C(match), C(line)), C(modes) (C(path),
+      - Name of a topic to what it wants. C(packages), C(files) (C(path), C(content), C(mode)), C(lines) (C(path), C(match), C(line), C(then), a command to run
+        after its change where it is installed), C(modes) (C(path),
         which may be a pattern, C(mode), which takes away only, and C(group)), C(sysctl), C(modules) that shall not be loaded, C(mounts) (path to options),
         C(masked) units, C(units) (C(name), C(state), C(files) after whose change it is restarted, C(probe), a command that fails where it cannot run),
         C(ensure) (C(path), C(contains), C(argv)) and C(sshd), settings of its main file.
@@ -59,10 +64,25 @@ EXAMPLES = r"""
             content: "* hard core 0\n"
   become: true
 
+- name: Load a configuration of sshd
+  berth.odoo.hardening:
+    state: loaded
+    topics:
+      ssh:
+        cis: [5.1]
+        sshd:
+          PermitRootLogin: false
+  register: ssh
+  become: true
+
+- name: Close the old connection
+  ansible.builtin.meta: reset_connection
+
 - name: Keep the configuration of sshd with which this connection was made
   berth.odoo.hardening:
     state: confirmed
   become: true
+  when: ssh.confirm
 """
 
 RETURN = r"""
@@ -84,6 +104,7 @@ confirm:
   sample: true
 """
 
+import contextlib
 import errno
 import glob
 import grp
@@ -126,8 +147,8 @@ class Host:
         self.confirm = False
 
     def converge(self) -> None:
-        """Bring everything to what is wanted; sshd's refusal comes before any change, its reload after all else."""
-        candidate = self.judge_sshd()
+        """Bring everything but sshd to what is wanted; its refusal comes before any change."""
+        self.judge_sshd()
         found = _apt.installed(Path("/"), self.wanted["packages"])
         missing = [name for name in self.wanted["packages"] if name not in found]
         if missing and self.change(f"installed {', '.join(missing)}"):
@@ -135,7 +156,7 @@ class Host:
         for file in self.wanted["files"]:
             self.write(Path(file["path"]), str(file["content"]), int(str(file.get("mode", "0644")), 8), file.get("validate", ""))
         for line in self.wanted["lines"]:
-            self.line(Path(line["path"]), line["match"], line["line"])
+            self.line(Path(line["path"]), line["match"], line["line"], line.get("then", []))
         for step in self.wanted["ensure"]:
             self.ensure(step)
         # What was just run makes files anew, groupadd that with the groups before.
@@ -145,7 +166,10 @@ class Host:
         self.modules()
         self.sysctl()
         self.units()
-        if candidate:
+
+    def load(self) -> None:
+        """Bring sshd to what is wanted: apart from the rest, so that no host's packages use up the minute that another one has."""
+        if candidate := self.judge_sshd():
             self.sshd(candidate)
 
     def change(self, text: str) -> bool:
@@ -196,7 +220,7 @@ class Host:
             candidate.replace(path)
         return True
 
-    def line(self, path: Path, match: str, line: str) -> None:
+    def line(self, path: Path, match: str, line: str, then: list[str]) -> None:
         """Hold one line of a file that belongs to Debian. A file that is not there has nothing to hold."""
         try:
             before = path.read_text(encoding="utf-8", errors="replace")
@@ -206,7 +230,9 @@ class Host:
             else:
                 self.not_applied[f"{path}: {line}"] = "no such file"
             return
-        self.write(path, _hardening.with_line(before, match, line), stat.S_IMODE(path.stat().st_mode))
+        changed = self.write(path, _hardening.with_line(before, match, line), stat.S_IMODE(path.stat().st_mode))
+        if changed and then and self.module.get_bin_path(then[0]) and self.change(f"ran {shlex.join(then)}"):
+            self.call(then)
 
     def modes(self, pattern: str, mode: int, group: str) -> None:
         """Take away the permissions that *mode* does not have, nobody gets more than before; and give the file to *group*."""
@@ -374,9 +400,7 @@ class Host:
             code, _output, errors = self.module.run_command(["/usr/sbin/sshd", "-t", "-f", str(trial)])
             if code:
                 raise _hardening.HardeningError(f"sshd refuses hardening_ssh: {errors.strip()}")
-            # Whoever says where it shall listen means it.
-            if not {"Port", "ListenAddress"} & set(settings):
-                self.refuse_to_move_sshd(trial)
+            self.refuse_to_lose(trial, settings)
             reasons = {name: self.shut_out(name, trial) for name in self.operators()}
         finally:
             trial.unlink()
@@ -385,14 +409,23 @@ class Host:
             raise _hardening.HardeningError(f"nothing was changed, because nobody would get in by SSH afterwards. {lines}.")
         return content
 
-    def refuse_to_move_sshd(self, trial: Path) -> None:
-        """Refuse when sshd would listen elsewhere than it does: somebody chose that in the file that is about to be replaced. Raises HardeningError."""
+    def refuse_to_lose(self, trial: Path, settings: dict[str, Any]) -> None:
+        """Refuse to take away what somebody chose in the file that is about to be replaced: where sshd listens, and whom it keeps out.
+
+        :raises HardeningError: something of it would be gone.
+        """
+        chosen = {key for key, value in settings.items() if value not in (None, "", [])}
+        before = SSHD.read_text(encoding="utf-8", errors="replace") if SSHD.exists() else ""
         code, now, _errors = self.module.run_command(["/usr/sbin/sshd", "-T", "-C", SOMEBODY])
-        if code:
-            # What it says is not valid, so nobody listens by it.
-            return
-        then = self.call(["/usr/sbin/sshd", "-T", "-f", str(trial), "-C", SOMEBODY])
-        if moved := _hardening.moved(_hardening.effective(now), _hardening.effective(then)):
+        # Nobody listens by what is not valid; what it begins with Match was meant all the same.
+        found = {} if code else _hardening.effective(now)
+        then = _hardening.effective(self.call(["/usr/sbin/sshd", "-T", "-f", str(trial), "-C", SOMEBODY]))
+        # A list of ours goes with the variable that it came from.
+        ours = before.startswith(HEADER)
+        if kept_out := _hardening.let_in({} if ours else found, then, chosen, _hardening.vanishing(before)):
+            raise _hardening.HardeningError(f"nothing was changed, because sshd would let in whom {SSHD} keeps out: {kept_out}.")
+        # Whoever says where it shall listen means it.
+        if not {"Port", "ListenAddress"} & chosen and found and (moved := _hardening.moved(found, then)):
             raise _hardening.HardeningError(f"nothing was changed, because sshd would no longer listen where it does. {moved}")
 
     def operators(self) -> list[str]:
@@ -415,7 +448,11 @@ class Host:
             return "no such user"
         condition = SOMEBODY.replace("root", name)
         sshd = _hardening.effective(self.call(["/usr/sbin/sshd", "-T", "-f", str(config), "-C", condition]))
-        groups = [grp.getgrgid(number).gr_name for number in os.getgrouplist(name, user.pw_gid)]
+        groups = []
+        for number in os.getgrouplist(name, user.pw_gid):
+            # One without a name, as of a group that was deleted, is in no list of sshd.
+            with contextlib.suppress(KeyError):
+                groups.append(grp.getgrgid(number).gr_name)
         files = _hardening.key_files(sshd.get("authorizedkeysfile", []), name, user.pw_dir, user.pw_uid)
         keys = sum(
             _hardening.count_keys(Path(file).read_text(encoding="utf-8", errors="replace")) for file in files if Path(file).is_file()
@@ -429,10 +466,13 @@ class Host:
         unit = _systemd.show(run, ["ssh.service"])["ssh.service"]
         if before != content:
             if not self.module.check_mode:
-                candidate = BEFORE.with_suffix(".new")
-                candidate.write_text(before, encoding="utf-8")
-                candidate.chmod(0o600)
-                candidate.replace(BEFORE)
+                run(["systemctl", "stop", f"{REVERT_UNIT}.timer"])
+                # What it holds was confirmed; what a run that was interrupted put in its place was not.
+                if not BEFORE.exists():
+                    candidate = BEFORE.with_suffix(".new")
+                    candidate.write_text(before, encoding="utf-8")
+                    candidate.chmod(0o600)
+                    candidate.replace(BEFORE)
                 self.arm()
             self.write(SSHD, content, 0o600)
             self.confirm = True
@@ -495,9 +535,7 @@ class Host:
 
     def arm(self) -> None:
         """Have the old configuration back in a minute, whatever becomes of this run."""
-        run = self.module.run_command
-        run(["systemctl", "stop", f"{REVERT_UNIT}.timer"])
-        run(["systemctl", "reset-failed", f"{REVERT_UNIT}.service"])
+        self.module.run_command(["systemctl", "reset-failed", f"{REVERT_UNIT}.service"])
         PENDING.write_text(json.dumps({"since": time.clock_gettime(time.CLOCK_BOOTTIME)}), encoding="ascii")
         script = f"mv -f {BEFORE} {SSHD} && rm -f {PENDING} && /usr/sbin/sshd -t && systemctl reload ssh.service"
         timer = [f"--on-active={REVERT_SECONDS}", "--timer-property=AccuracySec=1s", f"--unit={REVERT_UNIT}"]
@@ -519,7 +557,12 @@ class Host:
     def confirmed(self) -> None:
         """Keep the configuration that waits, if this connection was made with it."""
         if not PENDING.exists():
-            return
+            if self.module.check_mode:
+                return
+            raise _hardening.HardeningError(
+                f"no configuration of sshd waits: the old one came back because nobody confirmed the new one within {REVERT_SECONDS} s. "
+                "Run again; where many hosts take turns, with more of them at once (--forks)"
+            )
         since = float(json.loads(PENDING.read_text(encoding="ascii"))["since"])
         began = self.session()
         if began and began < since:
@@ -534,14 +577,15 @@ class Host:
             # The timer may have fired between the question and the command.
             if not PENDING.exists():
                 raise _hardening.HardeningError("the old configuration of sshd came back before this confirmation. Run again.")
-            PENDING.unlink()
+            # In this order: what is left when this is interrupted is confirmed by the next run, and not undone by the next boot.
             BEFORE.unlink(missing_ok=True)
+            PENDING.unlink()
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "confirmed"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "loaded", "confirmed"], "default": "present"},
             "topics": {"type": "dict", "default": {}},
             "switches": {"type": "dict", "default": {}},
         },
@@ -552,11 +596,15 @@ def main() -> None:
         host = Host(module)
         if module.params["state"] == "confirmed":
             host.confirmed()
+        elif module.params["state"] == "loaded":
+            host.load()
         else:
             host.converge()
     except (_hardening.HardeningError, _apt.AptError, _systemd.SystemdError, OSError, ValueError) as error:
         changes = host.changes if "host" in locals() else []
         module.fail_json(msg=str(error), changed=bool(changes), changes=changes)
+    if host.not_applied:
+        module.warn("this host may not do all of it: " + ", ".join(f"{key} ({reason})" for key, reason in sorted(host.not_applied.items())))
     module.exit_json(changed=bool(host.changes), changes=host.changes, not_applied=host.not_applied, confirm=host.confirm, diff=host.diff)
 
 

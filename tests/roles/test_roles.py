@@ -163,3 +163,37 @@ def test_role_from_its_readme(host: Host, play: Player, registry: None, environm
     play(example, variables=variables, settings=environment).expect_success()
     assert play(example, variables=variables, settings=environment).expect_success().changed == []
     ROLES[role](host)
+
+
+def test_docker_after_a_run_that_was_killed(host: Host, play: Player) -> None:
+    # As SIGHUP leaves it while packages are installed.
+    host.run("systemctl stop docker.socket docker.service && systemctl disable --quiet docker.socket docker.service")
+    host.run("systemctl mask --runtime --quiet docker.service docker.socket")
+    play("roles/docker/meta/example.yml").expect_success()
+    assert host.run("systemctl is-enabled docker.service docker.socket").split() == ["enabled", "enabled"]
+    host.run("docker info")
+    assert play("roles/docker/meta/example.yml").expect_success().changed == []
+
+
+def test_another_apt_is_waited_for(host: Host, play: Player) -> None:
+    """Its locks of lists and of downloads, for which apt itself does not wait."""
+    packages = {"docker_packages": ["docker.io", "docker-cli", "docker-compose", "hello"]}
+    hold = "; ".join(
+        [
+            "import fcntl, time",
+            "lists, downloads = open('/var/lib/apt/lists/lock', 'w'), open('/var/cache/apt/archives/lock', 'w')",
+            "fcntl.lockf(lists, fcntl.LOCK_EX)",
+            "fcntl.lockf(downloads, fcntl.LOCK_EX)",
+            "time.sleep(20)",
+            "fcntl.lockf(lists, fcntl.LOCK_UN)",
+            "time.sleep(20)",
+        ]
+    )
+    try:
+        host.run(f'systemd-run --quiet --collect --unit=other-apt python3 -c "{hold}"')
+        wait_for("the other apt", lambda: not host.succeeds("apt-get --quiet=2 update 2>/dev/null"), seconds=10)
+        host.run("touch -d '2 hours ago' /var/lib/apt/lists")
+        play("roles/docker/meta/example.yml", variables=packages).expect_success()
+        assert host.succeeds("dpkg --status hello | grep -q 'ok installed'") and not host.succeeds("systemctl is-active --quiet other-apt")
+    finally:
+        host.run("systemctl stop other-apt; apt-get --quiet=2 --yes purge hello", check=False)

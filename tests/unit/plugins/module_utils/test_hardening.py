@@ -100,6 +100,32 @@ def test_sshd_stays_where_somebody_has_put_it() -> None:
     assert "write 'ListenAddress 10.0.0.5:2222' into a file in /etc/ssh/sshd_config.d" in words
 
 
+@pytest.mark.parametrize(
+    ("now", "then", "chosen", "lost"),
+    [
+        ({}, {}, set(), ""),
+        ({"allowusers": ["ada", "bob"]}, {"allowusers": ["ada", "bob"]}, set(), ""),
+        ({"allowusers": ["ada", "bob"]}, {}, set(), "AllowUsers ada bob. "),
+        ({"denygroups": ["guests old"]}, {"denygroups": ["old"]}, set(), "DenyGroups guests. "),
+        ({"allowgroups": ["sudo"]}, {"allowgroups": ["operators"]}, {"AllowGroups"}, ""),
+        ({"allowgroups": ["sudo"], "denyusers": ["eve"]}, {"allowgroups": ["operators"]}, {"AllowGroups"}, "DenyUsers eve. "),
+    ],
+)
+def test_nobody_comes_in_who_was_kept_out(now: dict[str, list[str]], then: dict[str, list[str]], chosen: set[str], lost: str) -> None:
+    words = hardening.let_in(now, then, chosen)
+    assert words.startswith(lost) if lost else words == ""
+    assert ("/etc/ssh/sshd_config.d" in words) == bool(lost)
+
+
+def test_blocks_that_would_vanish() -> None:
+    debian = "Include /etc/ssh/sshd_config.d/*.conf\n#Port 22\nUsePAM yes\n# Example\n#Match User anoncvs\n#\tForceCommand cvs server\n"
+    assert hardening.vanishing(debian) == []
+    assert hardening.vanishing(hardening.sshd_config({"UsePAM": True}, "# us\n")) == []
+    ours = debian + "match Group sftp\n\tChrootDirectory /srv\n  Match=User eve\ninclude sshd_config.d/*.conf\nInclude /etc/ssh/more.conf\n"
+    assert hardening.vanishing(ours) == ["match Group sftp", "Match=User eve", "Include /etc/ssh/more.conf"]
+    assert "Match Group sftp. To keep that" in hardening.let_in({}, {}, (), ["Match Group sftp"])
+
+
 def test_answer_of_sshd() -> None:
     assert hardening.effective("port 22\nallowusers a\nallowusers b\npermitrootlogin no\n") == {
         "port": ["22"],
