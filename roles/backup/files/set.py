@@ -225,6 +225,8 @@ class Repository:
             raise Failed(
                 f"repository {self.name}: it is another one ({found[:8]}) than the one with the sets of {self.instance} ({known[:8]}); look at path"
             )
+        # Of what was killed, such as by a reset while it deleted: restic heeds such a lock for ever. This takes only those of processes that are gone.
+        self.run("unlock", seconds=PROBE_S)
         return found
 
     def copy(self, paths: Sequence[str], excluded: Sequence[str]) -> dict[str, Any]:
@@ -266,15 +268,26 @@ class Repository:
                         process.terminate()
             code = process.wait()
         if code == INCOMPLETE:
+            if summary:
+                self.void(summary["snapshot_id"])
             raise Failed(f"repository {self.name}: files could not be read, and the snapshot is not a set: {' '.join(words)[-400:]}")
         if code or not summary:
             raise Failed(meaning(self.settings, " ".join(words), code))
         return summary
 
+    def void(self, snapshot: str) -> None:
+        """Take a snapshot back that is no set: a restore would take the newest one for whole."""
+        with suppress(Failed):
+            if not self.run("forget", snapshot, seconds=PROBE_S).returncode:
+                return
+            # Keys that may not delete may add a word about it, which restores heed (roles/restore/files/rules.py).
+            word = ["--stdin", "--stdin-filename=failed", f"--host={self.instance}", f"--tag=failed={snapshot}"]
+            if not self.run("backup", *word, seconds=PROBE_S).returncode:
+                return
+        say(f"{self.name}: the snapshot {snapshot[:8]} stays there, and is no set")
+
     def forget(self, within: str) -> str:
         """Delete what is older than a duration of restic's, never the newest; return what keeps that from being done, or nothing."""
-        # Of what was killed: only locks of processes that are gone.
-        self.run("unlock", seconds=PROBE_S)
         group = [f"--host={self.instance}", f"--tag=instance={self.instance}", "--group-by=host,tags"]
         # Not both at once: where keys may not delete, pruning writes much anew before it finds out.
         for arguments in (["forget", *group, "--keep-last=1", f"--keep-within={within}"], ["prune", "--max-unused=10%"]):
@@ -425,6 +438,18 @@ def alone(instance: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def whole(repositories: Sequence[Repository], copies: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Take the snapshots of a set back that comes to nothing: its files may have gone while they were copied, or its WAL is not there."""
+    try:
+        yield
+    except BaseException:
+        for one in repositories:
+            if one.name in copies:
+                one.void(copies[one.name]["snapshot_id"])
+        raise
+
+
 def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
     """Make a set; return what there is to know of it. Raises Failed."""
     data = Path(CONFIG["data_dir"])
@@ -439,46 +464,47 @@ def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
         attempt(lost, one.name, lambda one=one: ids.update({one.name: one.open(ids.get(one.name, ""))}))
     if len(lost) == len(repositories):
         raise Failed("; ".join(lost.values()))
-    inside = Inside(instance)
-    try:
-        say("ask the database")
-        answer = inside.tell(json.dumps({"archive_seconds": CONFIG["archive_seconds"]}))
-        missing, names = answer.pop("missing"), answer.pop("missing_names")
-        mark = answer.pop("mark")
-        web = inside.web()
-        filestore = web.data_dir / "filestore" / answer["database"]
-        manifest = {
-            "format": 1,
-            "instance": instance,
-            "started": started,
-            "stanza": CONFIG["stanza"],
-            "image": {"reference": web.image, "id": web.image_id},
-            "configuration": hash_of(Path(f"/opt/berth/odoo-{instance}/config")),
-            **answer,
-            "missing": {"files": missing, "some": names},
-        }
-        write(data / instance / "manifest.json", manifest)
-        paths = [str(data / instance / "manifest.json"), *([str(filestore)] if filestore.is_dir() else [])]
-        say(f"position {answer['lsn']} of timeline {answer['timeline']}, {answer['attachments']['files']} files")
-        copies: dict[str, Any] = {}
-        for one in repositories:
-            if one.name not in lost:
-                # What a dead process was writing, and Odoo's list of what to look at: nothing of a position.
-                attempt(lost, one.name, lambda one=one: copies.update({one.name: one.copy(paths, [f"{filestore}/checklist"])}))
-        if not copies:
-            raise Failed("; ".join(lost.values()))
-        inside.tell("end")
-        say(f"files are copied, wait for {mark} in the archive")
-        inside.tell("")
-    finally:
-        inside.close()
-    # PostgreSQL calls archived what pgBackRest dropped.
-    gaps, doubts, since = unarchived(answer["lsn"], mark)
+    copies: dict[str, Any] = {}
+    with whole(repositories, copies):
+        inside = Inside(instance)
+        try:
+            say("ask the database")
+            answer = inside.tell(json.dumps({"archive_seconds": CONFIG["archive_seconds"]}))
+            missing, names = answer.pop("missing"), answer.pop("missing_names")
+            mark = answer.pop("mark")
+            web = inside.web()
+            filestore = web.data_dir / "filestore" / answer["database"]
+            manifest = {
+                "format": 1,
+                "instance": instance,
+                "started": started,
+                "stanza": CONFIG["stanza"],
+                "image": {"reference": web.image, "id": web.image_id},
+                "configuration": hash_of(Path(f"/opt/berth/odoo-{instance}/config")),
+                **answer,
+                "missing": {"files": missing, "some": names},
+            }
+            write(data / instance / "manifest.json", manifest)
+            paths = [str(data / instance / "manifest.json"), *([str(filestore)] if filestore.is_dir() else [])]
+            say(f"position {answer['lsn']} of timeline {answer['timeline']}, {answer['attachments']['files']} files")
+            for one in repositories:
+                if one.name not in lost:
+                    # What a dead process was writing, and Odoo's list of what to look at: nothing of a position.
+                    attempt(lost, one.name, lambda one=one: copies.update({one.name: one.copy(paths, [f"{filestore}/checklist"])}))
+            if not copies:
+                raise Failed("; ".join(lost.values()))
+            inside.tell("end")
+            say(f"files are copied, wait for {mark} in the archive")
+            inside.tell("")
+        finally:
+            inside.close()
+        # PostgreSQL calls archived what pgBackRest dropped.
+        gaps, doubts, since = unarchived(answer["lsn"], mark)
     lost = {**doubts, **gaps, **lost}
     for one in repositories:
         # Nobody can restore it, ever, and drills would try.
-        if one.name in gaps and one.name in copies and one.run("forget", copies.pop(one.name)["snapshot_id"]).returncode:
-            say(f"{one.name}: the newest snapshot stays there, and is no set")
+        if one.name in gaps and one.name in copies:
+            one.void(copies.pop(one.name)["snapshot_id"])
     if not copies:
         raise Failed("; ".join(lost.values()))
     notes = [f"{missing} files of attachments are missing on this host: " + "; ".join(names) + ". Restore them from an older set, or delete the "

@@ -49,6 +49,18 @@ def snapshot(name: str, minutes: int) -> dict[str, Any]:
 SNAPSHOTS = [snapshot("bbbbbbbb", 30), snapshot("aaaaaaaa", 0), snapshot("cccccccc", 60)]
 
 
+def test_a_snapshot_that_failed_is_no_set() -> None:
+    made = [{**one, "tags": ["instance=main"]} for one in SNAPSHOTS]
+    words = [{"id": "d" * 64, "tags": ["failed=cccccccc"]}, {"id": "e" * 64, "tags": None}, {"id": "f" * 64, "tags": ["instance=other"]}]
+    assert rules.sets_of([*made, *words], "main") == made[:2]
+    assert rules.sets_of(made, "main") == made
+
+
+def test_a_position_is_in_a_segment() -> None:
+    assert rules.segment_at(3, "0/7000148") == "000000030000000000000007"
+    assert rules.segment_at(17, "1A/FF000000") == "000000110000001A000000FF"
+
+
 # --- the archive ---
 
 

@@ -45,6 +45,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Its module sources, with four sets and one backup."""
     module = importlib.import_module("sources")
+    gaps: set[str] = set()
+    monkeypatch.setattr(module, "gaps", gaps, raising=False)
 
     class Files:
         def __init__(self, *_of: Any) -> None:
@@ -57,6 +59,9 @@ def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         def __init__(self, *_of: Any) -> None:
             self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}}]
             self.known = {"db": [{"system-id": 7}], "backup": self.backups}
+
+        def gap(self, _backup: Any, segment: str) -> str:
+            return f"{segment} is missing" if segment in gaps else ""
 
         def ending(self, number: int) -> Any:
             return module.Ending(number, True, "0/8000000", "2026-11-25T12:30:00+00:00")
@@ -103,6 +108,32 @@ def test_a_moment_is_restored_with_what_was_before_it(
     assert "".join(one["id"][0] for one in job.snapshots) == sets
     assert (job.set_manifest is None) == (kind not in ("latest", "set"))
     assert job.database == "main"
+
+
+@pytest.mark.parametrize("kind", ["latest", "set"])
+def test_a_set_without_its_wal_is_refused_before_anything_is_restored(sources: ModuleType, tmp_path: Path, kind: str) -> None:
+    sources.gaps.add("00000001000000000000000B")
+    with pytest.raises(
+        sources.Refused, match=r"the set d{8} of 2026-11-25T14:00:00Z cannot be restored: 00000001000000000000000B is missing"
+    ):
+        sources.Job(site(tmp_path), "main", sources.Target(kind, "d" * 8), "", "")
+    assert sources.Job(site(tmp_path), "main", sources.Target("set", "c" * 8), "", "").snapshots
+
+
+def test_the_wal_of_a_set_is_looked_for_where_its_backup_has_it(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("sources")
+    old, new = ({"label": one, "database": {"id": one}, "timestamp": {"stop": one}} for one in (1, 2))
+    stanza = {
+        "name": "berth",
+        "backup": [old, new],
+        "archive": [{"id": "17-1", "database": {"id": 1}}, {"id": "17-2", "database": {"id": 2}}],
+    }
+    names = [f"17-{one}/0000000100000000/00000001000000000000000{one}-{'0' * 40}.zst" for one in (1, 2)]
+    monkeypatch.setattr(module.Archive, "pgbackrest", lambda _self, words, **_of: json.dumps([stanza] if words[0] == "info" else names))
+    archive = module.Archive(None, {}, "berth")
+    # The newest backup is one of the cluster after it was made anew.
+    assert not archive.gap({**old, "archive": {"start": "000000010000000000000001"}}, "000000010000000000000001")
+    assert archive.gap({**old, "archive": {"start": "000000010000000000000001"}}, "000000010000000000000002")
 
 
 @pytest.mark.parametrize("begun", [True, False])
