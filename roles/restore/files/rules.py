@@ -456,6 +456,11 @@ def estimate(bytes_needed: int, records: Iterable[Mapping[str, Any]]) -> float |
 # --- the copy's server --------------------------------------------------------------------------------------------------
 
 
+def replaying(processes: str) -> str:
+    """What a server that comes up is at, by the titles of its processes: a segment of the WAL, or the checkpoint after all of them."""
+    return "; ".join(title.strip() for title in re.findall(r"postgres: ((?:startup|checkpointer) .*)", processes)).strip()
+
+
 def server_settings(control: str) -> list[str]:
     """Parameters of the copy's PostgreSQL, ``name=value``.
 

@@ -136,6 +136,35 @@ def test_the_wal_of_a_set_is_looked_for_where_its_backup_has_it(program: ModuleT
     assert archive.gap({**old, "archive": {"start": "000000010000000000000001"}}, "000000010000000000000002")
 
 
+@pytest.mark.parametrize("replays", [True, False])
+def test_replaying_may_take_hours_while_it_goes_on(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replays: bool
+) -> None:
+    copies = importlib.import_module("copies")
+    clock = [0.0]
+
+    def docker(argv: list[str], **_of: Any) -> SimpleNamespace:
+        if argv[1] == "exec":
+            clock[0] += 600
+        hour = int(clock[0] // 3600) if replays else 0
+        output = f"1 postgres: startup recovering {hour:024X}\n" if argv[1] == "top" else ""
+        return SimpleNamespace(returncode=int(clock[0] < 36000), stdout=output, stderr="")
+
+    monkeypatch.setattr(copies.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(copies.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(copies.subprocess, "run", docker)
+    monkeypatch.setattr(copies, "run", lambda _argv, **_of: "true")
+    monkeypatch.setattr(copies.rules, "server_settings", lambda _control: [])
+    copy = copies.Copy(SimpleNamespace(data_dir=tmp_path), "main")
+    job = SimpleNamespace(site=SimpleNamespace(config={"server_image": "postgresql"}))
+    if replays:
+        copy.start_server(job, "main", [])
+        assert clock[0] >= 36000
+    else:
+        with pytest.raises(program.Failed, match=r"startup recovering 0+ for 60 minutes"):
+            copy.start_server(job, "main", [])
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
     program: ModuleType, sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
