@@ -42,6 +42,7 @@ ODOO_DATA = "/var/lib/odoo"
 """Odoo's data directory in its containers."""
 PROGRAM = "/opt/berth/restore/config/restore.py"
 """Of the role restore, which has pgBackRest and what it needs to read the repositories."""
+LOCKS = Path("/run/lock")
 CONNECT_S = 10.0
 SKEW_S = 600.0
 # How long restic may ask a repository for a few bytes: it repeats by itself for a quarter of an hour.
@@ -566,22 +567,29 @@ def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any], si
     found = dict(before.get("retention") or {})
     if time.time() - float(found.get("tried", 0)) < FORGET_EVERY_S:
         return found
-    data = Path(CONFIG["data_dir"])
+    cache = Path(CONFIG["data_dir"]) / "cache"
+    repositories = [Repository(HERE.parent, one, instance, cache) for one in CONFIG["repositories"] if one["name"] in made["snapshots"]]
     held, damaged = {}, {}
+    LOCKS.mkdir(exist_ok=True)
+    with (LOCKS / f"berth-files-{instance}").open("a", encoding="utf-8") as file:
+        try:
+            # Of the role restore, which reads without a lock of restic: another machine may have left one, and keys may do nothing but read.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{instance} is restored or drilled just now, so nothing is deleted before the next set")
+            return found
+        for one in repositories:
+            # A repository that did not say when its oldest backup is keeps everything.
+            words = one.forget(kept_within(int(CONFIG["retention_days"]), since.get(one.name, 0), time.time()))
+            say(f"{one.name}: {words or 'sets that are too old are deleted'}")
+            if words:
+                held[one.name] = words
     # What is damaged stays so until the same part is sound.
     part = int(found.get("part", 0)) % PARTS + 1 if not found.get("damaged") else int(found["part"])
-    for settings in CONFIG["repositories"]:
-        if settings["name"] in made["snapshots"]:
-            repository = Repository(HERE.parent, settings, instance, data / "cache")
-            # A repository that did not say when its oldest backup is keeps everything.
-            oldest = since.get(settings["name"], 0)
-            words = repository.forget(kept_within(int(CONFIG["retention_days"]), oldest, time.time()))
-            say(f"{settings['name']}: {words or 'sets that are too old are deleted'}")
-            if words:
-                held[settings["name"]] = words
-            if words := repository.damage(part):
-                say(words)
-                damaged[settings["name"]] = words
+    for one in repositories:
+        if words := one.damage(part):
+            say(words)
+            damaged[one.name] = words
     return {"tried": int(time.time()), "held": held, "part": part, "damaged": damaged}
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -12,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ ODOO_DATA = "/var/lib/odoo"
 """Odoo's data directory in its containers."""
 DATA = "/var/lib/postgresql/17"
 LABEL = "berth.restore"
+LOCKS = Path("/run/lock")
 
 HARDENED = ("--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--log-driver=json-file", "--log-opt=max-size=10m")
 
@@ -118,6 +121,19 @@ class Site:
     def records(self) -> list[dict[str, Any]]:
         """What drills found on this host."""
         return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.evidence_dir.glob("restore-*.json"))]
+
+
+@contextmanager
+def reading(instance: str) -> Iterator[None]:
+    """Let this host's sets of an instance delete nothing meanwhile: the program of the role backup asks for the same lock before it does."""
+    LOCKS.mkdir(exist_ok=True)
+    with (LOCKS / f"berth-files-{instance}").open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"wait until old sets of {instance} are deleted; how that goes: journalctl -f -u berth-set@{instance}")
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 class Files:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import sys
@@ -177,6 +178,9 @@ def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
             return nullcontext()
 
         def drill(self, job: Any, *, newest: bool) -> dict[str, Any]:
+            with (tmp_path / "berth-files-main").open("a", encoding="utf-8") as file, pytest.raises(BlockingIOError):
+                # What would delete packs that are read here.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not begun and not newest:
                 raise program.Refused("the image of the set is not on this host")
             found = {"target": job.words, "position": job.position}
@@ -188,6 +192,7 @@ def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
 
     monkeypatch.setattr(program, "Copy", Copy)
     monkeypatch.setattr(program, "Job", sources.Job)
+    monkeypatch.setattr(sources, "LOCKS", tmp_path)
     options = Namespace(all=True, more=True, repository="", image="", set="", time="", lsn="", xid="")
     assert program.drill(site(tmp_path), options) == 3
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(tmp_path.glob("restore-*.json"))]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 from pathlib import Path
 
@@ -128,3 +129,18 @@ def test_the_snapshot_of_a_set_that_failed_is_taken_back(store, monkeypatch, rea
     assert asked(store, "forget") == ["forget 5e7"]
     # Keys that may not delete leave word that restores heed.
     assert [line.split()[-1] for line in asked(store, "backup --stdin")] == (["--tag=failed=5e7"] if appended else [])
+
+
+def test_nothing_is_deleted_while_it_is_restored(store, monkeypatch):
+    monkeypatch.setattr(program, "LOCKS", store)
+    made, before = {"snapshots": {"near": "5e7"}}, {"retention": {"tried": 1, "part": 3}}
+    with (store / "berth-files-main").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        # Another instance's is another repository.
+        assert program.retain("other", made, before, {})["part"] == 4
+        assert len(asked(store, "prune")) == 1
+        # As if it had not been tried, so that the next set does.
+        assert program.retain("main", made, before, {}) == before["retention"]
+        assert len(asked(store, "prune")) == 1
+    assert program.retain("main", made, before, {})["part"] == 4
+    assert len(asked(store, "prune")) == 2
