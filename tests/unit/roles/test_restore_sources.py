@@ -112,8 +112,14 @@ def test_a_moment_is_restored_with_what_was_before_it(
 
 
 @pytest.mark.parametrize("kind", ["latest", "set"])
-def test_a_set_without_its_wal_is_refused_before_anything_is_restored(sources: ModuleType, tmp_path: Path, kind: str) -> None:
+def test_a_set_without_its_wal_is_refused_before_anything_is_restored(
+    sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     sources.gaps.add("00000001000000000000000B")
+    # One that is being made: it arrives.
+    monkeypatch.setattr(sources, "YOUNG_S", float("inf"))
+    sources.Job(site(tmp_path), "main", sources.Target(kind, "d" * 8), "", "")
+    monkeypatch.setattr(sources, "YOUNG_S", float("-inf"))
     with pytest.raises(
         sources.Refused, match=r"the set d{8} of 2026-11-25T14:00:00Z cannot be restored: 00000001000000000000000B is missing"
     ):
