@@ -165,6 +165,7 @@ floating:
 drills:
   description:
     - C(scheduled), whether a timer of this host restores backups; C(found), of each instance the latest drill of its newest set, and of anything older.
+    - Nothing is found on a host that has no keys for it any more, because another one drills.
     - An entry has C(instance), C(of), V(newest) or V(older), C(target), what was restored, C(date), C(days), its age, C(kept), C(broken), C(restore_s) and
       C(rpo_s).
   returned: always
@@ -381,8 +382,11 @@ def read_floating(address: str) -> dict[str, Any]:
     return {key: found[key] for key in ("address", "held", "drained") if found}
 
 
-def read_drills(evidence_dir: str, now: float) -> dict[str, Any]:
+def read_drills(evidence_dir: str, now: float, home: str) -> dict[str, Any]:
     """Return whether restores are drilled here, and of each instance the latest one of its newest set and the latest one of anything older."""
+    # Without keys nothing is: another host does it now, and what failed here would be a problem for ever.
+    if not Path(home, "secrets").is_dir():
+        return {"scheduled": False, "found": []}
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     # Their names are their times.
     for file in sorted(Path(evidence_dir).glob("restore-*.json")):
@@ -493,7 +497,7 @@ def main() -> None:
         changed=False,
         drained=drained,
         floating=read_floating(options["floating_address"]),
-        drills=read_drills("/var/lib/berth/evidence", time.time()),
+        drills=read_drills("/var/lib/berth/evidence", time.time(), "/opt/berth/restore"),
         backups=read_backups("/var/lib/berth/backup", "/etc/systemd/system/timers.target.wants", time.time()),
         ledger=read_ledger(Path(_ledger.HOST_PATH)),
         docker_error=docker_error,

@@ -42,6 +42,7 @@ ODOO_DATA = "/var/lib/odoo"
 """Odoo's data directory in its containers."""
 PROGRAM = "/opt/berth/restore/config/restore.py"
 """Of the role restore, which has pgBackRest and what it needs to read the repositories."""
+LOCKS = Path("/run/lock")
 CONNECT_S = 10.0
 SKEW_S = 600.0
 # How long restic may ask a repository for a few bytes: it repeats by itself for a quarter of an hour.
@@ -225,6 +226,8 @@ class Repository:
             raise Failed(
                 f"repository {self.name}: it is another one ({found[:8]}) than the one with the sets of {self.instance} ({known[:8]}); look at path"
             )
+        # Of what was killed, such as by a reset while it deleted: restic heeds such a lock for ever. This takes only those of processes that are gone.
+        self.run("unlock", seconds=PROBE_S)
         return found
 
     def copy(self, paths: Sequence[str], excluded: Sequence[str]) -> dict[str, Any]:
@@ -266,15 +269,26 @@ class Repository:
                         process.terminate()
             code = process.wait()
         if code == INCOMPLETE:
+            if summary:
+                self.void(summary["snapshot_id"])
             raise Failed(f"repository {self.name}: files could not be read, and the snapshot is not a set: {' '.join(words)[-400:]}")
         if code or not summary:
             raise Failed(meaning(self.settings, " ".join(words), code))
         return summary
 
+    def void(self, snapshot: str) -> None:
+        """Take a snapshot back that is no set: a restore would take the newest one for whole."""
+        with suppress(Failed):
+            if not self.run("forget", snapshot, seconds=PROBE_S).returncode:
+                return
+            # Keys that may not delete may add a word about it, which restores heed (roles/restore/files/rules.py).
+            word = ["--stdin", "--stdin-filename=failed", f"--host={self.instance}", f"--tag=failed={snapshot}"]
+            if not self.run("backup", *word, seconds=PROBE_S).returncode:
+                return
+        say(f"{self.name}: the snapshot {snapshot[:8]} stays there, and is no set")
+
     def forget(self, within: str) -> str:
         """Delete what is older than a duration of restic's, never the newest; return what keeps that from being done, or nothing."""
-        # Of what was killed: only locks of processes that are gone.
-        self.run("unlock", seconds=PROBE_S)
         group = [f"--host={self.instance}", f"--tag=instance={self.instance}", "--group-by=host,tags"]
         # Not both at once: where keys may not delete, pruning writes much anew before it finds out.
         for arguments in (["forget", *group, "--keep-last=1", f"--keep-within={within}"], ["prune", "--max-unused=10%"]):
@@ -425,6 +439,18 @@ def alone(instance: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def whole(repositories: Sequence[Repository], copies: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Take the snapshots of a set back that comes to nothing: its files may have gone while they were copied, or its WAL is not there."""
+    try:
+        yield
+    except BaseException:
+        for one in repositories:
+            if one.name in copies:
+                one.void(copies[one.name]["snapshot_id"])
+        raise
+
+
 def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
     """Make a set; return what there is to know of it. Raises Failed."""
     data = Path(CONFIG["data_dir"])
@@ -439,46 +465,47 @@ def make(instance: str, before: dict[str, Any]) -> dict[str, Any]:
         attempt(lost, one.name, lambda one=one: ids.update({one.name: one.open(ids.get(one.name, ""))}))
     if len(lost) == len(repositories):
         raise Failed("; ".join(lost.values()))
-    inside = Inside(instance)
-    try:
-        say("ask the database")
-        answer = inside.tell(json.dumps({"archive_seconds": CONFIG["archive_seconds"]}))
-        missing, names = answer.pop("missing"), answer.pop("missing_names")
-        mark = answer.pop("mark")
-        web = inside.web()
-        filestore = web.data_dir / "filestore" / answer["database"]
-        manifest = {
-            "format": 1,
-            "instance": instance,
-            "started": started,
-            "stanza": CONFIG["stanza"],
-            "image": {"reference": web.image, "id": web.image_id},
-            "configuration": hash_of(Path(f"/opt/berth/odoo-{instance}/config")),
-            **answer,
-            "missing": {"files": missing, "some": names},
-        }
-        write(data / instance / "manifest.json", manifest)
-        paths = [str(data / instance / "manifest.json"), *([str(filestore)] if filestore.is_dir() else [])]
-        say(f"position {answer['lsn']} of timeline {answer['timeline']}, {answer['attachments']['files']} files")
-        copies: dict[str, Any] = {}
-        for one in repositories:
-            if one.name not in lost:
-                # What a dead process was writing, and Odoo's list of what to look at: nothing of a position.
-                attempt(lost, one.name, lambda one=one: copies.update({one.name: one.copy(paths, [f"{filestore}/checklist"])}))
-        if not copies:
-            raise Failed("; ".join(lost.values()))
-        inside.tell("end")
-        say(f"files are copied, wait for {mark} in the archive")
-        inside.tell("")
-    finally:
-        inside.close()
-    # PostgreSQL calls archived what pgBackRest dropped.
-    gaps, doubts, since = unarchived(answer["lsn"], mark)
+    copies: dict[str, Any] = {}
+    with whole(repositories, copies):
+        inside = Inside(instance)
+        try:
+            say("ask the database")
+            answer = inside.tell(json.dumps({"archive_seconds": CONFIG["archive_seconds"]}))
+            missing, names = answer.pop("missing"), answer.pop("missing_names")
+            mark = answer.pop("mark")
+            web = inside.web()
+            filestore = web.data_dir / "filestore" / answer["database"]
+            manifest = {
+                "format": 1,
+                "instance": instance,
+                "started": started,
+                "stanza": CONFIG["stanza"],
+                "image": {"reference": web.image, "id": web.image_id},
+                "configuration": hash_of(Path(f"/opt/berth/odoo-{instance}/config")),
+                **answer,
+                "missing": {"files": missing, "some": names},
+            }
+            write(data / instance / "manifest.json", manifest)
+            paths = [str(data / instance / "manifest.json"), *([str(filestore)] if filestore.is_dir() else [])]
+            say(f"position {answer['lsn']} of timeline {answer['timeline']}, {answer['attachments']['files']} files")
+            for one in repositories:
+                if one.name not in lost:
+                    # What a dead process was writing, and Odoo's list of what to look at: nothing of a position.
+                    attempt(lost, one.name, lambda one=one: copies.update({one.name: one.copy(paths, [f"{filestore}/checklist"])}))
+            if not copies:
+                raise Failed("; ".join(lost.values()))
+            inside.tell("end")
+            say(f"files are copied, wait for {mark} in the archive")
+            inside.tell("")
+        finally:
+            inside.close()
+        # PostgreSQL calls archived what pgBackRest dropped.
+        gaps, doubts, since = unarchived(answer["lsn"], mark)
     lost = {**doubts, **gaps, **lost}
     for one in repositories:
         # Nobody can restore it, ever, and drills would try.
-        if one.name in gaps and one.name in copies and one.run("forget", copies.pop(one.name)["snapshot_id"]).returncode:
-            say(f"{one.name}: the newest snapshot stays there, and is no set")
+        if one.name in gaps and one.name in copies:
+            one.void(copies.pop(one.name)["snapshot_id"])
     if not copies:
         raise Failed("; ".join(lost.values()))
     notes = [f"{missing} files of attachments are missing on this host: " + "; ".join(names) + ". Restore them from an older set, or delete the "
@@ -540,22 +567,29 @@ def retain(instance: str, made: Mapping[str, Any], before: Mapping[str, Any], si
     found = dict(before.get("retention") or {})
     if time.time() - float(found.get("tried", 0)) < FORGET_EVERY_S:
         return found
-    data = Path(CONFIG["data_dir"])
+    cache = Path(CONFIG["data_dir"]) / "cache"
+    repositories = [Repository(HERE.parent, one, instance, cache) for one in CONFIG["repositories"] if one["name"] in made["snapshots"]]
     held, damaged = {}, {}
+    LOCKS.mkdir(exist_ok=True)
+    with (LOCKS / f"berth-files-{instance}").open("a", encoding="utf-8") as file:
+        try:
+            # Of the role restore, which reads without a lock of restic: another machine may have left one, and keys may do nothing but read.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{instance} is restored or drilled just now, so nothing is deleted before the next set")
+            return found
+        for one in repositories:
+            # A repository that did not say when its oldest backup is keeps everything.
+            words = one.forget(kept_within(int(CONFIG["retention_days"]), since.get(one.name, 0), time.time()))
+            say(f"{one.name}: {words or 'sets that are too old are deleted'}")
+            if words:
+                held[one.name] = words
     # What is damaged stays so until the same part is sound.
     part = int(found.get("part", 0)) % PARTS + 1 if not found.get("damaged") else int(found["part"])
-    for settings in CONFIG["repositories"]:
-        if settings["name"] in made["snapshots"]:
-            repository = Repository(HERE.parent, settings, instance, data / "cache")
-            # A repository that did not say when its oldest backup is keeps everything.
-            oldest = since.get(settings["name"], 0)
-            words = repository.forget(kept_within(int(CONFIG["retention_days"]), oldest, time.time()))
-            say(f"{settings['name']}: {words or 'sets that are too old are deleted'}")
-            if words:
-                held[settings["name"]] = words
-            if words := repository.damage(part):
-                say(words)
-                damaged[settings["name"]] = words
+    for one in repositories:
+        if words := one.damage(part):
+            say(words)
+            damaged[one.name] = words
     return {"tried": int(time.time()), "held": held, "part": part, "damaged": damaged}
 
 

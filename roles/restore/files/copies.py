@@ -35,8 +35,9 @@ while read -r name checksum; do
   fi
 done
 """
-READY_TIMEOUT = 3600.0
-"""Seconds that replaying WAL may take without end."""
+STILL_S = 3600.0
+"""Seconds that a server which comes up may be at one and the same thing. All of the WAL may take hours, a segment of it seconds."""
+SAID_S = 60.0
 
 
 def tree_bytes(directory: Path) -> int:
@@ -166,15 +167,26 @@ class Copy:
         settings = [part for setting in rules.server_settings(control) for part in ("-c", setting)]
         argv = ["docker", "run", "--detach", f"--name={name}", *options, *self.volumes(), "--stop-signal=SIGINT", "--entrypoint=postgres"]
         run([*argv, job.site.config["server_image"], "-D", DATA, *settings], what="starting PostgreSQL")
-        deadline = time.monotonic() + READY_TIMEOUT
         ready = ["docker", "exec", name, "pg_isready", "--quiet", "--host=/run/postgresql"]
+        began = moved = said = time.monotonic()
+        doing = ""
         while subprocess.run(ready, capture_output=True, check=False).returncode != 0:
             running = run(["docker", "inspect", "--format={{.State.Running}}", name]).strip() == "true"
-            if not running or time.monotonic() > deadline:
+            # It lets nobody in before the end, so its processes' titles are what there is to see.
+            top = subprocess.run(["docker", "top", name, "-eo", "pid,args"], capture_output=True, text=True, errors="replace", check=False)
+            now = time.monotonic()
+            if (seen := rules.replaying(top.stdout)) != doing:
+                moved, doing = now, seen
+            if not running or now - moved > STILL_S:
                 log = subprocess.run(["docker", "logs", name], capture_output=True, text=True, errors="replace", check=False)
                 words = log.stderr + log.stdout
-                raise Failed(f"PostgreSQL did not come up from what was restored: {rules.cause(words)}{rules.last_words(words)}")
-            time.sleep(0.2)
+                still = f"{doing or 'nothing'} for {STILL_S / 60:.0f} minutes. " if running else ""
+                raise Failed(f"PostgreSQL did not come up from what was restored: {still}{rules.cause(words)}{rules.last_words(words)}")
+            if now - said > SAID_S:
+                said = now
+                say(f"{self.name}: {doing}")
+            # Whoever waits for long does not notice seconds, and the processor is wanted for the WAL.
+            time.sleep(0.2 if now - began < SAID_S else 5)
 
     def stop_server(self, name: str) -> None:
         """Stop and remove a server's container."""

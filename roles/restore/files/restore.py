@@ -34,7 +34,7 @@ import rules
 from copies import Copy
 from loading import load, place_files
 from rules import Refused, Target
-from sources import Archive, Failed, Files, Job, Site, say
+from sources import Archive, Failed, Files, Job, Site, reading, say
 
 HERE = Path(__file__).resolve().parent
 
@@ -55,7 +55,7 @@ def job_of(site: Site, options: argparse.Namespace) -> Job:
 def drill_one(site: Site, options: argparse.Namespace, name: str, target: Target) -> dict[str, Any]:
     """Prove one target of an instance, and keep the evidence. Returns it."""
     copy = Copy(site, f"{name}.drill")
-    with copy.locked():
+    with copy.locked(), reading(name):
         began = datetime.now(UTC)
         try:
             record = copy.drill(Job(site, name, target, options.repository, options.image), newest=target.kind == "latest")
@@ -152,7 +152,8 @@ def perform(site: Site, options: argparse.Namespace) -> int:
         copy = Copy(site, options.name or options.instance)
         with copy.locked():
             if options.command == "up":
-                answer = copy.up(job_of(site, options), raw=options.raw, anonymise=options.anonymise)
+                with reading(options.instance):
+                    answer = copy.up(job_of(site, options), raw=options.raw, anonymise=options.anonymise)
             elif options.command == "remove":
                 answer = {"removed": copy.remove()}
             elif options.command == "load":

@@ -166,6 +166,13 @@ def snapshot_time(snapshot: Mapping[str, Any]) -> datetime:
     return moment(re.sub(r"(\.\d{6})\d+", r"\1", snapshot["time"]))
 
 
+def sets_of(snapshots: Sequence[dict[str, Any]], instance: str) -> list[dict[str, Any]]:
+    """Those of a repository's snapshots that are sets of an instance, without those that it was told of that they are none (roles/backup/files/set.py)."""
+    tags = [str(tag) for snapshot in snapshots for tag in snapshot.get("tags") or []]
+    failed = tuple(tag.removeprefix("failed=") for tag in tags if tag.startswith("failed="))
+    return [one for one in snapshots if f"instance={instance}" in (one.get("tags") or []) and not one["id"].startswith(failed)]
+
+
 def pick_snapshots(snapshots: Sequence[Mapping[str, Any]], target: Target) -> list[Mapping[str, Any]]:
     """The snapshots of the files that the target needs, oldest first: one for a set, two for a point between two of them.
 
@@ -293,6 +300,12 @@ def segment_of(name: str) -> str:
 def segment_number(name: str) -> int:
     """The place of a segment in the WAL, whatever its timeline."""
     return int(name[8:16], 16) * PER_LOG + int(name[16:24], 16)
+
+
+def segment_at(timeline: int, position: str) -> str:
+    """The segment of the WAL that a position is in. Raises Refused."""
+    number = lsn(position) // SEGMENT
+    return f"{timeline:08X}{number // PER_LOG:08X}{number % PER_LOG:08X}"
 
 
 def way(first: str, last: str, history: str = "") -> list[str]:
@@ -441,6 +454,11 @@ def estimate(bytes_needed: int, records: Iterable[Mapping[str, Any]]) -> float |
 
 
 # --- the copy's server --------------------------------------------------------------------------------------------------
+
+
+def replaying(processes: str) -> str:
+    """What a server that comes up is at, by the titles of its processes: a segment of the WAL, or the checkpoint after all of them."""
+    return "; ".join(title.strip() for title in re.findall(r"postgres: ((?:startup|checkpointer) .*)", processes)).strip()
 
 
 def server_settings(control: str) -> list[str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -12,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,9 @@ ODOO_DATA = "/var/lib/odoo"
 """Odoo's data directory in its containers."""
 DATA = "/var/lib/postgresql/17"
 LABEL = "berth.restore"
+LOCKS = Path("/run/lock")
+YOUNG_S = 1800.0
+"""Seconds within which the program that makes a set looks for the set's WAL by itself."""
 
 HARDENED = ("--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--log-driver=json-file", "--log-opt=max-size=10m")
 
@@ -120,6 +125,19 @@ class Site:
         return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.evidence_dir.glob("restore-*.json"))]
 
 
+@contextmanager
+def reading(instance: str) -> Iterator[None]:
+    """Let this host's sets of an instance delete nothing meanwhile: the program of the role backup asks for the same lock before it does."""
+    LOCKS.mkdir(exist_ok=True)
+    with (LOCKS / f"berth-files-{instance}").open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"wait until old sets of {instance} are deleted; how that goes: journalctl -f -u berth-set@{instance}")
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
 class Files:
     """The repository of an instance's files: restic."""
 
@@ -146,10 +164,8 @@ class Files:
 
     @cached_property
     def snapshots(self) -> list[dict[str, Any]]:
-        """Every snapshot of the instance."""
-        listed = self.call("snapshots", "--json", f"--tag=instance={self.instance}", what="asking restic for the sets")
-        found: list[dict[str, Any]] = json.loads(listed) or []
-        return found
+        """Every set of the instance."""
+        return rules.sets_of(json.loads(self.call("snapshots", "--json", what="asking restic for the sets")) or [], self.instance)
 
     def manifest(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         """The manifest in a snapshot. Raises Failed."""
@@ -211,22 +227,31 @@ class Archive:
         return run(pgbackrest_command(self.site, self.repository, [f"--stanza={self.stanza}", *arguments], volumes), what=what)
 
     @cached_property
-    def names(self) -> list[str]:
-        """The files of the archive below the stanza's directory, those of the version that the newest backup is of."""
-        newest = max(self.backups, key=lambda backup: backup["timestamp"]["stop"])
-        of_it = [one["id"] for one in self.known["archive"] if one["database"] == newest["database"]]
-        listed = self.pgbackrest(["repo-ls", f"archive/{self.stanza}", "--recurse", "--output=json"], what="asking pgBackRest for the WAL")
-        return [name for name in json.loads(listed) if name.split("/")[0] in of_it]
+    def listed(self) -> list[str]:
+        """The files of the archive below the stanza's directory."""
+        found = self.pgbackrest(["repo-ls", f"archive/{self.stanza}", "--recurse", "--output=json"], what="asking pgBackRest for the WAL")
+        return list(json.loads(found))
 
-    def way(self, first: str, last: str) -> list[str]:
-        """The segments from one to another. Raises Failed."""
-        history = next((name for name in self.names if name.endswith(f"/{last[:8]}.history")), "")
+    def names_for(self, backup: Mapping[str, Any]) -> list[str]:
+        """The files of the archive of the version that a backup is of."""
+        of_it = [one["id"] for one in self.known["archive"] if one["database"] == backup["database"]]
+        return [name for name in self.listed if name.split("/")[0] in of_it]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Those of the newest backup."""
+        return self.names_for(max(self.backups, key=lambda backup: backup["timestamp"]["stop"]))
+
+    def way(self, first: str, last: str, names: Sequence[str]) -> list[str]:
+        """The segments from one to another, of the names of an archive. Raises Failed."""
+        history = next((name for name in names if name.endswith(f"/{last[:8]}.history")), "")
         get = ["repo-get", f"archive/{self.stanza}/{history}"]
         return rules.way(first, last, self.pgbackrest(get, what="reading the history of the WAL") if history else "")
 
     def gap(self, backup: Mapping[str, Any], segment: str) -> str:
         """Why a segment cannot be reached from a backup; nothing when it can. Raises Failed."""
-        missing = rules.missing_wal(self.names, self.way(backup["archive"]["start"], segment))
+        names = self.names_for(backup)
+        missing = rules.missing_wal(names, self.way(backup["archive"]["start"], segment, names))
         if not missing:
             return ""
         ranges = ", ".join(first if first == last else f"{first} to {last}" for first, last in missing)
@@ -272,7 +297,7 @@ class Archive:
         first = min(backup["archive"]["start"] for backup in self.backups if not backup.get("error"))
         last = max(filter(None, map(rules.segment_of, self.names)))
         there = {rules.segment_of(name) for name in self.names}
-        segments = [name for name in self.way(first, last) if name in there]
+        segments = [name for name in self.way(first, last, self.names) if name in there]
         say(f"looking for transaction {number} in {len(segments)} segments of the archive")
         found = rules.find_ending(number, segments, self.records)
         if found is None:
@@ -313,11 +338,24 @@ class Job:
         # PostgreSQL finds no transaction of which only a part is known, and each transaction of Odoo has parts.
         self.point = Target("lsn", self.ending.lsn) if self.ending else self.target
         self.backup = rules.pick_backup(self.archive.known, self.point, self.set_manifest)
+        if self.set_manifest:
+            self.refuse_gap(self.set_manifest)
         if self.ending:
             self.snapshots = rules.pick_snapshots(self.files.snapshots, Target("time", self.ending.time))
             self.manifest = rules.of_moment([self.files.manifest(snapshot) for snapshot in self.snapshots])
         self.database = str(self.manifest.get("database") or self.instance["database"])
         self.image = self.find_image(image)
+
+    def refuse_gap(self, manifest: Mapping[str, Any]) -> None:
+        """Find out at once what PostgreSQL would say after hours of restoring. Raises Refused, Failed."""
+        # The WAL of one that is being made arrives while the database is restored.
+        if (datetime.now(UTC) - rules.moment(manifest["time"])).total_seconds() < YOUNG_S:
+            return
+        if gap := self.archive.gap(self.backup, rules.segment_at(int(manifest["timeline"]), manifest["lsn"])):
+            raise Refused(
+                f"the set {self.snapshots[-1]['id'][:8]} of {manifest['time']} cannot be restored: {gap}. Before that, name an older one with -e set=<id>, or "
+                f"a moment before the gap with -e time=…; repository=<name> asks another repository"
+            )
 
     def server_options(self) -> list[str]:
         """Options of every container that asks the repository."""

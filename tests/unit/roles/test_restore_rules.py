@@ -49,6 +49,26 @@ def snapshot(name: str, minutes: int) -> dict[str, Any]:
 SNAPSHOTS = [snapshot("bbbbbbbb", 30), snapshot("aaaaaaaa", 0), snapshot("cccccccc", 60)]
 
 
+def test_a_snapshot_that_failed_is_no_set() -> None:
+    made = [{**one, "tags": ["instance=main"]} for one in SNAPSHOTS]
+    words = [{"id": "d" * 64, "tags": ["failed=cccccccc"]}, {"id": "e" * 64, "tags": None}, {"id": "f" * 64, "tags": ["instance=other"]}]
+    assert rules.sets_of([*made, *words], "main") == made[:2]
+    assert rules.sets_of(made, "main") == made
+
+
+def test_what_a_server_replays_is_in_the_titles_of_its_processes() -> None:
+    titles = ["postgres -D /var/lib/postgresql/17", "postgres: checkpointer ", "postgres: startup recovering 0000000100000000000000AB"]
+    # Somebody who asks whether it is ready is no progress.
+    processes = "".join(f"{pid} {title}\n" for pid, title in enumerate([*titles, "postgres: postgres postgres [local] startup"]))
+    assert rules.replaying(f"PID COMMAND\n{processes}") == "checkpointer; startup recovering 0000000100000000000000AB"
+    assert rules.replaying("") == ""
+
+
+def test_a_position_is_in_a_segment() -> None:
+    assert rules.segment_at(3, "0/7000148") == "000000030000000000000007"
+    assert rules.segment_at(17, "1A/FF000000") == "000000110000001A000000FF"
+
+
 # --- the archive ---
 
 

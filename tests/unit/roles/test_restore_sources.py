@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import sys
@@ -45,6 +46,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Its module sources, with four sets and one backup."""
     module = importlib.import_module("sources")
+    gaps: set[str] = set()
+    monkeypatch.setattr(module, "gaps", gaps, raising=False)
 
     class Files:
         def __init__(self, *_of: Any) -> None:
@@ -57,6 +60,9 @@ def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         def __init__(self, *_of: Any) -> None:
             self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}}]
             self.known = {"db": [{"system-id": 7}], "backup": self.backups}
+
+        def gap(self, _backup: Any, segment: str) -> str:
+            return f"{segment} is missing" if segment in gaps else ""
 
         def ending(self, number: int) -> Any:
             return module.Ending(number, True, "0/8000000", "2026-11-25T12:30:00+00:00")
@@ -105,6 +111,67 @@ def test_a_moment_is_restored_with_what_was_before_it(
     assert job.database == "main"
 
 
+@pytest.mark.parametrize("kind", ["latest", "set"])
+def test_a_set_without_its_wal_is_refused_before_anything_is_restored(
+    sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    sources.gaps.add("00000001000000000000000B")
+    # One that is being made: it arrives.
+    monkeypatch.setattr(sources, "YOUNG_S", float("inf"))
+    sources.Job(site(tmp_path), "main", sources.Target(kind, "d" * 8), "", "")
+    monkeypatch.setattr(sources, "YOUNG_S", float("-inf"))
+    with pytest.raises(
+        sources.Refused, match=r"the set d{8} of 2026-11-25T14:00:00Z cannot be restored: 00000001000000000000000B is missing"
+    ):
+        sources.Job(site(tmp_path), "main", sources.Target(kind, "d" * 8), "", "")
+    assert sources.Job(site(tmp_path), "main", sources.Target("set", "c" * 8), "", "").snapshots
+
+
+def test_the_wal_of_a_set_is_looked_for_where_its_backup_has_it(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("sources")
+    old, new = ({"label": one, "database": {"id": one}, "timestamp": {"stop": one}} for one in (1, 2))
+    stanza = {
+        "name": "berth",
+        "backup": [old, new],
+        "archive": [{"id": "17-1", "database": {"id": 1}}, {"id": "17-2", "database": {"id": 2}}],
+    }
+    names = [f"17-{one}/0000000100000000/00000001000000000000000{one}-{'0' * 40}.zst" for one in (1, 2)]
+    monkeypatch.setattr(module.Archive, "pgbackrest", lambda _self, words, **_of: json.dumps([stanza] if words[0] == "info" else names))
+    archive = module.Archive(None, {}, "berth")
+    # The newest backup is one of the cluster after it was made anew.
+    assert not archive.gap({**old, "archive": {"start": "000000010000000000000001"}}, "000000010000000000000001")
+    assert archive.gap({**old, "archive": {"start": "000000010000000000000001"}}, "000000010000000000000002")
+
+
+@pytest.mark.parametrize("replays", [True, False])
+def test_replaying_may_take_hours_while_it_goes_on(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replays: bool
+) -> None:
+    copies = importlib.import_module("copies")
+    clock = [0.0]
+
+    def docker(argv: list[str], **_of: Any) -> SimpleNamespace:
+        if argv[1] == "exec":
+            clock[0] += 600
+        hour = int(clock[0] // 3600) if replays else 0
+        output = f"1 postgres: startup recovering {hour:024X}\n" if argv[1] == "top" else ""
+        return SimpleNamespace(returncode=int(clock[0] < 36000), stdout=output, stderr="")
+
+    monkeypatch.setattr(copies.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(copies.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(copies.subprocess, "run", docker)
+    monkeypatch.setattr(copies, "run", lambda _argv, **_of: "true")
+    monkeypatch.setattr(copies.rules, "server_settings", lambda _control: [])
+    copy = copies.Copy(SimpleNamespace(data_dir=tmp_path), "main")
+    job = SimpleNamespace(site=SimpleNamespace(config={"server_image": "postgresql"}))
+    if replays:
+        copy.start_server(job, "main", [])
+        assert clock[0] >= 36000
+    else:
+        with pytest.raises(program.Failed, match=r"startup recovering 0+ for 60 minutes"):
+            copy.start_server(job, "main", [])
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
     program: ModuleType, sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
@@ -117,6 +184,9 @@ def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
             return nullcontext()
 
         def drill(self, job: Any, *, newest: bool) -> dict[str, Any]:
+            with (tmp_path / "berth-files-main").open("a", encoding="utf-8") as file, pytest.raises(BlockingIOError):
+                # What would delete packs that are read here.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not begun and not newest:
                 raise program.Refused("the image of the set is not on this host")
             found = {"target": job.words, "position": job.position}
@@ -128,6 +198,7 @@ def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
 
     monkeypatch.setattr(program, "Copy", Copy)
     monkeypatch.setattr(program, "Job", sources.Job)
+    monkeypatch.setattr(sources, "LOCKS", tmp_path)
     options = Namespace(all=True, more=True, repository="", image="", set="", time="", lsn="", xid="")
     assert program.drill(site(tmp_path), options) == 3
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(tmp_path.glob("restore-*.json"))]

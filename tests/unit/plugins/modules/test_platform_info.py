@@ -66,7 +66,10 @@ def test_of_each_instance_the_latest_drill_of_each_kind_is_read(tmp_path: Path) 
     drilled(2, "main", "time 2027-01-14T12:00:00+00:00", of="older", kept=False, broken=["x"])
     drilled(3, "main", f"set {'5a8f0c1e' * 8}", of="newest")
     drilled(4, "shop", "set 1", of="newest", found={})
-    found = platform_info.read_drills(str(tmp_path), NOW)["found"]
+    # Another host drills now.
+    assert platform_info.read_drills(str(tmp_path), NOW, str(tmp_path / "restore"))["found"] == []
+    (tmp_path / "restore/secrets").mkdir(parents=True)
+    found = platform_info.read_drills(str(tmp_path), NOW, str(tmp_path / "restore"))["found"]
     assert [(one["instance"], one["of"], one["target"], one["kept"]) for one in found] == [
         ("main", "newest", "set 5a8f0c1e", True),
         ("main", "older", "time 2027-01-14T12:00:00+00:00", False),
