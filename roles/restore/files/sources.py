@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -218,11 +219,22 @@ class Archive:
         listed = self.pgbackrest(["repo-ls", f"archive/{self.stanza}", "--recurse", "--output=json"], what="asking pgBackRest for the WAL")
         return [name for name in json.loads(listed) if name.split("/")[0] in of_it]
 
+    def history(self, timeline: int) -> str:
+        """Content of a timeline's history file; empty where there is none, as of the first one. Raises Failed."""
+        history = next((name for name in self.names if name.endswith(f"/{timeline:08X}.history")), "")
+        get = ["repo-get", f"archive/{self.stanza}/{history}"]
+        return self.pgbackrest(get, what="reading the history of the WAL") if history else ""
+
+    def left(self, timeline: int = 0) -> dict[int, int]:
+        """The timelines that led to one, without it to the newest, which PostgreSQL follows by itself; and where each was left. Raises Failed."""
+        if not timeline:
+            found = (re.match(r"[^/]+/([0-9A-F]{8})(\.history$|[0-9A-F]{8})", name) for name in self.names)
+            timeline = max((int(match[1], 16) for match in found if match), default=1)
+        return rules.ends(timeline, self.history(timeline))
+
     def way(self, first: str, last: str) -> list[str]:
         """The segments from one to another. Raises Failed."""
-        history = next((name for name in self.names if name.endswith(f"/{last[:8]}.history")), "")
-        get = ["repo-get", f"archive/{self.stanza}/{history}"]
-        return rules.way(first, last, self.pgbackrest(get, what="reading the history of the WAL") if history else "")
+        return rules.way(first, last, self.history(int(last[:8], 16)))
 
     def gap(self, backup: Mapping[str, Any], segment: str) -> str:
         """Why a segment cannot be reached from a backup; nothing when it can. Raises Failed."""
@@ -312,7 +324,8 @@ class Job:
         self.ending = self.archive.ending(rules.xid(target.value)) if target.kind == "xid" else None
         # PostgreSQL finds no transaction of which only a part is known, and each transaction of Odoo has parts.
         self.point = Target("lsn", self.ending.lsn) if self.ending else self.target
-        self.backup = rules.pick_backup(self.archive.known, self.point, self.set_manifest)
+        left = self.archive.left(int(self.set_manifest["timeline"]) if self.set_manifest else 0)
+        self.backup = rules.pick_backup(self.archive.known, self.point, left, self.set_manifest)
         if self.ending:
             self.snapshots = rules.pick_snapshots(self.files.snapshots, Target("time", self.ending.time))
             self.manifest = rules.of_moment([self.files.manifest(snapshot) for snapshot in self.snapshots])

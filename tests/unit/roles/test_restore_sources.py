@@ -55,8 +55,11 @@ def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     class Archive:
         def __init__(self, *_of: Any) -> None:
-            self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}}]
+            self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}, "archive": {"stop": "0000000100000000"}}]
             self.known = {"db": [{"system-id": 7}], "backup": self.backups}
+
+        def left(self, timeline: int = 0) -> dict[int, int]:
+            return {timeline or 1: 1 << 64}
 
         def ending(self, number: int) -> Any:
             return module.Ending(number, True, "0/8000000", "2026-11-25T12:30:00+00:00")
@@ -132,3 +135,19 @@ def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
     assert program.drill(site(tmp_path), options) == 3
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(tmp_path.glob("restore-*.json"))]
     assert sorted((record["of"], record["kept"]) for record in records) == [("newest", True), ("older", False)]
+
+
+def test_without_a_set_the_newest_timeline_of_the_archive_is_followed(program: ModuleType) -> None:
+    archive = object.__new__(importlib.import_module("sources").Archive)
+    archive.stanza = "berth"
+    archive.names = [
+        "17-1",
+        "17-1/0000000100000000",
+        f"17-1/0000000100000000/0000000100000000000000A0-{'0' * 40}.zst",
+        "17-1/00000002.history",
+    ]
+    asked = []
+    archive.pgbackrest = lambda arguments, *, what: asked.append(arguments) or "1\t0/7000000\tno recovery target specified\n"
+    assert archive.left() == {1: 0x7000000, 2: 1 << 64}
+    assert asked == [["repo-get", "archive/berth/17-1/00000002.history"]]
+    assert archive.left(1) == {1: 1 << 64}
