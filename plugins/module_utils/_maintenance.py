@@ -91,6 +91,7 @@ SELECT json_build_object(
   'counted_days', (SELECT round(extract(epoch FROM now() - coalesce(stats_reset, pg_postmaster_start_time())) / 86400)
       FROM pg_stat_database WHERE datname = current_database()),
   'checksum_failures', (SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()),
+  'repack', EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_repack'),
   'tables', (SELECT coalesce(json_agg(one ORDER BY wasted DESC), '[]') FROM (
       SELECT format('%I.%I', n.nspname, c.relname) AS name, pg_relation_size(c.oid) AS size, pg_total_relation_size(c.oid) AS total_size,
         greatest(0, (measured.approx_free_space + measured.dead_tuple_len - pg_relation_size(c.oid) * (100 - fill.factor) / 100)::bigint) AS wasted,
@@ -105,7 +106,7 @@ SELECT json_build_object(
         CROSS JOIN LATERAL (SELECT coalesce((SELECT option_value::int FROM pg_options_to_table(c.reloptions)
           WHERE option_name = 'fillfactor'), 100) AS factor) fill
         CROSS JOIN LATERAL :"place".pgstattuple_approx(c.oid) measured
-      WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^(pg_|information_schema$|berth_)' AND pg_relation_size(c.oid) >= {least}
+      WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^(pg_|information_schema$|berth_|repack$)' AND pg_relation_size(c.oid) >= {least}
     ) one WHERE wasted >= {least}),
   'invalid_indexes', (SELECT coalesce(json_agg(json_build_object('name', i.indexrelid::regclass, 'table', i.indrelid::regclass)), '[]')
       FROM pg_index i WHERE NOT i.indisvalid OR NOT i.indisready),
@@ -118,7 +119,8 @@ SELECT json_build_object(
         'changed', s.n_mod_since_analyze,
         'missing', NOT EXISTS (SELECT FROM pg_statistic p WHERE p.starelid = s.relid))), '[]')
       FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
-      WHERE s.schemaname !~ '^berth_' AND ((c.reltuples > 0 OR s.n_live_tup > 0) AND NOT EXISTS (SELECT FROM pg_statistic p WHERE p.starelid = s.relid)
+      WHERE s.schemaname !~ '^(berth_|repack$)'
+        AND ((c.reltuples > 0 OR s.n_live_tup > 0) AND NOT EXISTS (SELECT FROM pg_statistic p WHERE p.starelid = s.relid)
         OR s.n_mod_since_analyze > 1000 + {percent} * s.n_live_tup / 100)));
 ROLLBACK;
 """
@@ -197,6 +199,10 @@ def lines(cluster: Mapping[str, Any], databases: Mapping[str, Mapping[str, Any]]
     ]
     for name, report in databases.items():
         text.append(f"{name}: {megabytes(report['size'])}")
+        if report["repack"] and not cluster["running"]:
+            text.append(
+                "  pg_repack was interrupted here. At the table that it had under way, each change may be kept a second time until a run removes it"
+            )
         text += [
             f"  {table['name']}: {megabytes(table['wasted'])} of {megabytes(table['size'])} wasted ({table['wasted'] * 100 // table['size']} %)"
             for table in report["tables"]

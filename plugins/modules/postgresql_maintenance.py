@@ -15,12 +15,13 @@ description:
   - Reports invalid and unused indexes, damaged pages, and how many transaction numbers are used. An index is never dropped.
   - C(pg_repack) needs a table for itself for a moment, at its beginning and its end. It waits a minute for that and then gives up, and
     cancels nobody. It needs room for a second copy of the table, and a primary key.
-  - What an interrupted run left in a database is removed by the next one. Extensions that it needs are made and removed.
+  - What an interrupted run left in a database is removed first, also when nothing is rewritten. Extensions that it needs are made and removed.
+    Removing waits a second at a time for its tables, so that nobody waits longer behind it, and gives up after a minute.
   - On the host of the leader; a standby is refused.
 author: [berth.odoo contributors (@berth-odoo)]
 attributes:
   check_mode:
-    description: Measures and reports, at any time, and leaves nothing in the databases.
+    description: Measures and reports, at any time, and leaves nothing in the databases. Changed says only whether an interrupted run would be removed.
     support: full
   diff_mode:
     description: Shows nothing.
@@ -114,6 +115,9 @@ from ..module_utils import _maintenance as maintenance
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._psql import ENVIRONMENT, Container, PsqlError, find_container, identifier, literal, psql
 
+PATIENCE = 30
+"""Times that a lock is waited for, a second each and a second apart: a minute, as pg_repack does."""
+
 
 class Refused(Exception):
     """It is not the time or not the place. The message says when or where."""
@@ -133,6 +137,20 @@ class Server:
     def tell(self, database: str, *statements: str) -> None:
         """Carry out statements in a database, each by itself. Raises PsqlError, DockerUnavailable."""
         psql(self.client, self.container, "\n".join([f"\\connect -reuse-previous=on {identifier(database)}", *statements]))
+
+    def forget_repack(self, database: str) -> int:
+        """Remove pg_repack and what a run that was killed left at tables, such as triggers. Raises PsqlError, DockerUnavailable."""
+        # A trigger goes only with its table locked. Who waits for that lock keeps everybody out who comes later, behind one long transaction.
+        for _ in range(PATIENCE):
+            try:
+                self.tell(database, "SET lock_timeout = '1s';", "DROP EXTENSION IF EXISTS pg_repack CASCADE;")
+            except PsqlError as error:
+                if "lock timeout" not in str(error):
+                    raise
+                time.sleep(1)
+            else:
+                return 0
+        raise PsqlError("users had its tables without a pause of a second for a minute. Run again when less is going on")
 
     def analyze(self, database: str, table: str) -> int:
         """Gather statistics, which frees nothing. Raises PsqlError, DockerUnavailable."""
@@ -178,12 +196,20 @@ def repair(
     server: Server, name: str, report: Mapping[str, Any], options: Mapping[str, Any], may_begin: Callable[[], bool]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rewrite and analyze the tables of one database; return what was done and what was left."""
+    done: list[dict[str, Any]] = []
+    if report["repack"]:
+        # Before room is judged: what it left grows with each write, and may be why nothing can be rewritten.
+        done.append(step("removal of an interrupted pg_repack", name, "all tables", partial(server.forget_repack, name)))
     space = os.statvfs(options["data_dir"])
     chosen, left = maintenance.to_repack(report["tables"], options["bloat_percent"], space.f_bavail * space.f_frsize)
-    done: list[dict[str, Any]] = []
+    if done and done[0]["error"]:
+        left += [
+            f"{name}: {table['name']} wastes {maintenance.megabytes(table['wasted'])}, and pg_repack is to be removed first"
+            for table in chosen
+        ]
+        chosen = []
     if chosen:
-        # With the extension goes what a run that was killed left at tables, such as triggers.
-        server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;", "CREATE EXTENSION pg_repack;")
+        server.tell(name, "CREATE EXTENSION pg_repack;")
     rewritten: set[str] = set()
     for table in chosen:
         if may_begin():
@@ -193,7 +219,8 @@ def repair(
         else:
             left.append(f"{name}: {table['name']} wastes {maintenance.megabytes(table['wasted'])}, and the window is over")
     if chosen:
-        server.tell(name, "DROP EXTENSION IF EXISTS pg_repack CASCADE;")
+        removed = step("removal of pg_repack", name, "all tables", partial(server.forget_repack, name))
+        done += [removed] if removed["error"] else []
     for table in report["statistics"]:
         if table["name"] not in rewritten and may_begin():  # pg_repack analyzes what it rewrites
             done.append(step("analyze", name, table["name"], partial(server.analyze, name, table["name"])))
@@ -234,7 +261,7 @@ def run(server: Server, options: Mapping[str, Any], check_mode: bool) -> dict[st
     record = maintenance.record(cluster, before, done=done, left=left, moment=begun)
     failed = [f"{one['what']} of {one['table']} in {one['database']}: {one['error']}" for one in done if one["error"]]
     return {
-        "changed": bool(done),
+        "changed": bool(done) or (check_mode and not cluster["running"] and any(report["repack"] for report in before.values())),
         "record": record,
         "name": maintenance.record_name(begun),
         "failed_steps": failed,

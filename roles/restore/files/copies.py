@@ -35,6 +35,15 @@ while read -r name checksum; do
   fi
 done
 """
+# pg_repack's goes, and with it what maintenance had under way at that moment, or an interrupted one has left: it belongs to no extension, and would be loaded
+# without the functions that it is made of. public is there in each database, and what is PostgreSQL's own.
+EXTENSIONS = """
+DROP EXTENSION IF EXISTS pg_repack CASCADE;
+SELECT json_build_object('schema', n.oid::bigint, 'make',
+  CASE WHEN nspname ~ '^(pg_|public$)' THEN '' ELSE format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION pg_database_owner; ', nspname) END
+  || format('CREATE EXTENSION IF NOT EXISTS %I SCHEMA %I CASCADE;', extname, nspname))
+FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace ORDER BY e.oid;
+"""
 STILL_S = 3600.0
 """Seconds that a server which comes up may be at one and the same thing. All of the WAL may take hours, a segment of it seconds."""
 SAID_S = 60.0
@@ -193,10 +202,11 @@ class Copy:
         run(["docker", "stop", "--time=600", name])
         run(["docker", "rm", "--volumes", name])
 
-    def psql(self, script: str, database: str = "") -> list[Any]:
+    def psql(self, script: str, database: str = "", *, login: str = "") -> list[Any]:
         """Run a script, all of it or nothing; the JSON documents that its queries gave. Raises Failed.
 
-        In the instance's database as its owner, who could have made functions there that have the names of PostgreSQL's.
+        In the instance's database as its owner, who could have made functions there that have the names of PostgreSQL's, unless another login is named: it
+        sees PostgreSQL's alone.
         """
         options = [
             "--no-psqlrc",
@@ -205,12 +215,13 @@ class Copy:
             "--tuples-only",
             "--set=ON_ERROR_STOP=1",
             "--host=/run/postgresql",
-            f"--username={self.login if database else 'postgres'}",
+            f"--username={login or (self.login if database else 'postgres')}",
         ]
         argv = [
             "docker",
             "exec",
             "--interactive",
+            *(["--env=PGOPTIONS=-c search_path=pg_catalog,pg_temp"] if login else []),
             self.server,
             "psql",
             *options,
@@ -495,6 +506,7 @@ class Copy:
             "anonymised": anonymise,
             "plan": job.plan(),
             "database_bytes": database_bytes,
+            "extensions": self.psql(EXTENSIONS, job.database, login="postgres"),
             "address": address,
             "files": figures,
             "problems": problems,

@@ -19,7 +19,7 @@ set -euo pipefail
 docker exec "$1" pg_dump --host=/run/postgresql --username=postgres --format=custom --compress=0 --no-owner --no-privileges --dbname="$2" > "$3/dump"
 chown "$4" "$3/dump"
 docker run --rm --network=none --user "$4" --volume "$3:/dump:ro" --entrypoint=pg_restore "$5" --list /dump/dump |
-  grep -vE '^[0-9]+; [0-9]+ [0-9]+ (EXTENSION|COMMENT - EXTENSION|SCHEMA - public|COMMENT - SCHEMA public)' > "$3/list"
+  grep -vE "^[0-9]+; ([0-9]+ [0-9]+ (EXTENSION|COMMENT - EXTENSION|SCHEMA - public|COMMENT - SCHEMA public)|2615 ($6) )" > "$3/list"
 """
 
 BRING = """
@@ -41,7 +41,7 @@ def load(site: Site, copy: Copy, database: str, project: str) -> dict[str, Any]:
     Args:
         site: this host.
         copy: the copy.
-        database: an empty database of the cluster, made from the template that has Odoo's extensions.
+        database: an empty database of the cluster that has the copy's extensions: most of them are made by the superuser alone.
         project: Compose project of the instance, whose login and way to the primary are used.
     """
     state = copy.exists()
@@ -59,9 +59,9 @@ def load(site: Site, copy: Copy, database: str, project: str) -> dict[str, Any]:
     image = site.config["server_image"]
     try:
         with copy.step("load: dump"):
-            run(
-                ["bash", "-c", LOAD, "load", copy.server, state["database"], str(scratch), f"{ODOO}:{ODOO}", image], what="dumping the copy"
-            )
+            schemas = "|".join(sorted({str(one["schema"]) for one in state["extensions"]}))
+            arguments = [copy.server, state["database"], str(scratch), f"{ODOO}:{ODOO}", image, schemas]
+            run(["bash", "-c", LOAD, "load", *arguments], what="dumping the copy")
             for name in ("dump", "list"):
                 os.chown(scratch / name, 0, ODOO)
                 (scratch / name).chmod(0o440)

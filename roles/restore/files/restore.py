@@ -108,7 +108,7 @@ def archive(site: Site, options: argparse.Namespace) -> dict[str, dict[str, Any]
     for number, one in enumerate(site.config["repositories"], 1):
         try:
             there = Archive(site, {**one, "number": number}, site.config["stanza"])
-            backup = rules.pick_backup(there.known, Target("lsn", options.lsn))
+            backup = rules.pick_backup(there.known, Target("lsn", options.lsn), there.left(int(options.segment[:8], 16)))
             found[one["name"]] = {"missing": there.gap(backup, options.segment), "since": rules.oldest(there.backups)}
         except (Refused, Failed) as error:
             found[one["name"]] = {"unknown": " ".join(str(error).split())}

@@ -127,12 +127,27 @@ def stanza_of(found: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any
     )
 
 
-def pick_backup(stanza: Mapping[str, Any], target: Target, manifest: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+def ends(timeline: int, history: str) -> dict[int, int]:
+    """The timelines that led to one, and where each of them was left.
+
+    Args:
+        timeline: the one.
+        history: content of its history file; empty for the first one, which has none.
+    """
+    matches = (re.match(r"\s*(\d+)\s+(\S+)", line) for line in history.splitlines())
+    return {**{int(match[1]): lsn(match[2]) for match in matches if match}, timeline: 1 << 64}
+
+
+def pick_backup(
+    stanza: Mapping[str, Any], target: Target, left: Mapping[int, int], manifest: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
     """The newest backup from which the target can be reached.
 
     Args:
         stanza: of ``pgbackrest info``.
         target: what to go back to.
+        left: the timelines that lead to it, and where each was left. After the cluster itself was restored into the same repository, that has backups of
+            what was written between the moment it went back to and the restore; nothing leads on from them.
         manifest: of the set, where it is one.
 
     Raises:
@@ -152,6 +167,14 @@ def pick_backup(stanza: Mapping[str, Any], target: Target, manifest: Mapping[str
         fitting = [backup for backup in backups if backup["timestamp"]["stop"] <= moment(target.value).timestamp()]
     else:
         fitting = list(backups)
+    old_enough = bool(fitting)
+    fitting = [backup for backup in fitting if lsn(backup["lsn"]["stop"]) <= left.get(int(backup["archive"]["stop"][:8], 16), -1)]
+    if old_enough and not fitting:
+        raise Refused(
+            f"no backup of the database leads to {target.value or position or 'the newest state'}: those that are old enough are of a timeline that was left, "
+            f"as by postgresql_restore to an earlier moment, and it is on timeline {max(left)}. Type berth.odoo.backup -e backup_database=full: moments "
+            "after that can be restored"
+        )
     if not fitting:
         first = min(backups, key=lambda backup: backup["timestamp"]["stop"], default=None)
         since = (
@@ -318,11 +341,9 @@ def way(first: str, last: str, history: str = "") -> list[str]:
     """
     # Where a timeline ends, the next one has the whole segment again.
     begins, start = [], 0
-    for line in history.splitlines():
-        if match := re.match(r"\s*(\d+)\s+(\S+)", line):
-            begins.append((start, int(match[1])))
-            start = lsn(match[2]) // SEGMENT
-    begins.append((start, int(last[:8], 16)))
+    for timeline, end in ends(int(last[:8], 16), history).items():
+        begins.append((start, timeline))
+        start = end // SEGMENT
     names = []
     for position in range(segment_number(first), segment_number(last) + 1):
         timeline = max(one for one in begins if one[0] <= position)[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -244,9 +245,20 @@ class Archive:
 
     def way(self, first: str, last: str, names: Sequence[str]) -> list[str]:
         """The segments from one to another, of the names of an archive. Raises Failed."""
-        history = next((name for name in names if name.endswith(f"/{last[:8]}.history")), "")
+        return rules.way(first, last, self.history(int(last[:8], 16), names))
+
+    def history(self, timeline: int, names: Sequence[str]) -> str:
+        """Content of a timeline's history file, of the names of an archive; empty where there is none, as of the first one. Raises Failed."""
+        history = next((name for name in names if name.endswith(f"/{timeline:08X}.history")), "")
         get = ["repo-get", f"archive/{self.stanza}/{history}"]
-        return rules.way(first, last, self.pgbackrest(get, what="reading the history of the WAL") if history else "")
+        return self.pgbackrest(get, what="reading the history of the WAL") if history else ""
+
+    def left(self, timeline: int = 0) -> dict[int, int]:
+        """The timelines that led to one, without it to the newest, which PostgreSQL follows by itself; and where each was left. Raises Failed."""
+        if not timeline:
+            found = (re.match(r"[^/]+/([0-9A-F]{8})(\.history$|[0-9A-F]{8})", name) for name in self.names)
+            timeline = max((int(match[1], 16) for match in found if match), default=1)
+        return rules.ends(timeline, self.history(timeline, self.names))
 
     def gap(self, backup: Mapping[str, Any], segment: str) -> str:
         """Why a segment cannot be reached from a backup; nothing when it can. Raises Failed."""
@@ -337,7 +349,8 @@ class Job:
         self.ending = self.archive.ending(rules.xid(target.value)) if target.kind == "xid" else None
         # PostgreSQL finds no transaction of which only a part is known, and each transaction of Odoo has parts.
         self.point = Target("lsn", self.ending.lsn) if self.ending else self.target
-        self.backup = rules.pick_backup(self.archive.known, self.point, self.set_manifest)
+        left = self.archive.left(int(self.set_manifest["timeline"]) if self.set_manifest else 0)
+        self.backup = rules.pick_backup(self.archive.known, self.point, left, self.set_manifest)
         if self.set_manifest:
             self.refuse_gap(self.set_manifest)
         if self.ending:

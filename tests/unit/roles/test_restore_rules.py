@@ -30,8 +30,10 @@ NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 IDENTIFIER = "7400000000000000001"
 
 
-def backup(label: str, minutes: int, stop: str, **more: Any) -> dict[str, Any]:
-    return {"label": label, "timestamp": {"stop": int((NOON + timedelta(minutes=minutes)).timestamp())}, "lsn": {"stop": stop}, **more}
+def backup(label: str, minutes: int, stop: str, timeline: int = 1, **more: Any) -> dict[str, Any]:
+    archive = {"stop": f"{timeline:08X}{'0' * 16}"}
+    when = int((NOON + timedelta(minutes=minutes)).timestamp())
+    return {"label": label, "timestamp": {"stop": when}, "lsn": {"stop": stop}, "archive": archive, **more}
 
 
 STANZA = {
@@ -45,6 +47,8 @@ MANIFEST = {"time": "2026-11-25T12:30:00Z", "lsn": "0/7000148", "timeline": 3, "
 def snapshot(name: str, minutes: int) -> dict[str, Any]:
     return {"id": name * 8, "time": (NOON + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%S.123456789Z"), "paths": []}
 
+
+FIRST = rules.ends(1, "")
 
 SNAPSHOTS = [snapshot("bbbbbbbb", 30), snapshot("aaaaaaaa", 0), snapshot("cccccccc", 60)]
 
@@ -270,22 +274,61 @@ def test_a_date_alone_is_what_the_command_line_left_of_a_time_behind_a_blank(tex
     ],
 )
 def test_the_newest_backup_before_the_target_is_used_and_no_torn_one(target: Any, label: str) -> None:
-    assert rules.pick_backup(STANZA, target)["label"] == label
+    assert rules.pick_backup(STANZA, target, FIRST)["label"] == label
 
 
 def test_a_set_begins_with_the_backup_before_its_position() -> None:
-    assert rules.pick_backup(STANZA, Target("set", "bbbb"), MANIFEST)["label"] == "full"
+    assert (
+        rules.pick_backup(STANZA, Target("set", "bbbb"), rules.ends(3, "1\t0/6000000\tx\n2\t0/7000000\tx\n"), MANIFEST)["label"] == "full"
+    )
+
+
+# Of the whole cluster, at 13:30 to what it was at 12:30, where it was at 0/7000000. "before" is from 12:00, "lost" from 13:00.
+FORK = "1\t0/7000000\tbefore 2026-11-25 12:30:00+00\n"
+FORKED = [backup("before", 0, "0/5000000"), backup("lost", 60, "0/9000000")]
+AFTER = backup("after", 120, "0/8000000", timeline=2)
+
+
+@pytest.mark.parametrize(
+    ("target", "timeline", "backups", "label"),
+    [
+        # Until there is a new backup; a moment, the newest state and a set of then all lead on from the one before the fork.
+        (Target("time", "2026-11-25 13:45:00"), 2, FORKED, "before"),
+        (Target("latest"), 2, FORKED, "before"),
+        (Target("lsn", "0/A000000"), 2, FORKED, "before"),
+        (Target("set", "0/A000000"), 2, FORKED, "before"),
+        # Afterwards.
+        (Target("time", "2026-11-25 14:30:00"), 2, [*FORKED, AFTER], "after"),
+        (Target("set", "0/A000000"), 2, [*FORKED, AFTER], "after"),
+        # A moment that was lost is not there any more, and the one before it is.
+        (Target("time", "2026-11-25 13:15:00"), 2, [*FORKED, AFTER], "before"),
+        # Sets of what was lost can still be had, and lead on from what was lost.
+        (Target("set", "0/A000000"), 1, [*FORKED, AFTER], "lost"),
+        (Target("set", "0/8800000"), 1, [*FORKED, AFTER], "before"),
+    ],
+)
+def test_a_backup_of_what_was_left_leads_nowhere_else(target: Any, timeline: int, backups: list[Any], label: str) -> None:
+    manifest = {**MANIFEST, "lsn": target.value, "timeline": timeline} if target.kind == "set" else None
+    left = rules.ends(timeline, FORK if timeline > 1 else "")
+    assert rules.pick_backup({**STANZA, "backup": backups}, target, left, manifest)["label"] == label
+
+
+def test_without_a_backup_of_what_goes_on_one_is_to_be_made() -> None:
+    with pytest.raises(
+        rules.Refused, match=r"of a timeline that was left, .* on timeline 2\. Type berth\.odoo\.backup -e backup_database=full"
+    ):
+        rules.pick_backup({**STANZA, "backup": FORKED[1:]}, Target("lsn", "0/A000000"), rules.ends(2, FORK))
 
 
 @pytest.mark.parametrize("target", [Target("lsn", "0/4FFFFFF"), Target("time", "2026-11-25 11:59:59")])
 def test_what_is_older_than_the_oldest_backup_is_refused(target: Any) -> None:
     with pytest.raises(rules.Refused, match="the oldest one reaches back to 2026-11-25T12:00:00Z"):
-        rules.pick_backup(STANZA, target)
+        rules.pick_backup(STANZA, target, FIRST)
 
 
 def test_a_set_of_another_cluster_is_refused() -> None:
     with pytest.raises(rules.Refused, match="one of the cluster 99, and the repository is that of 7400000000000000001"):
-        rules.pick_backup(STANZA, Target("set", "bbbb"), {**MANIFEST, "system_identifier": "99"})
+        rules.pick_backup(STANZA, Target("set", "bbbb"), FIRST, {**MANIFEST, "system_identifier": "99"})
 
 
 def test_a_repository_without_a_backup_is_refused() -> None:

@@ -58,11 +58,14 @@ def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     class Archive:
         def __init__(self, *_of: Any) -> None:
-            self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}}]
+            self.backups = [{"label": "full", "timestamp": {"stop": 0}, "lsn": {"stop": "0/1"}, "archive": {"stop": "0000000100000000"}}]
             self.known = {"db": [{"system-id": 7}], "backup": self.backups}
 
         def gap(self, _backup: Any, segment: str) -> str:
             return f"{segment} is missing" if segment in gaps else ""
+
+        def left(self, timeline: int = 0) -> dict[int, int]:
+            return {timeline or 1: 1 << 64}
 
         def ending(self, number: int) -> Any:
             return module.Ending(number, True, "0/8000000", "2026-11-25T12:30:00+00:00")
@@ -203,3 +206,61 @@ def test_the_newest_set_s_drill_does_not_take_the_place_of_an_older_one_s(
     assert program.drill(site(tmp_path), options) == 3
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(tmp_path.glob("restore-*.json"))]
     assert sorted((record["of"], record["kept"]) for record in records) == [("newest", True), ("older", False)]
+
+
+def test_without_a_set_the_newest_timeline_of_the_archive_is_followed(program: ModuleType) -> None:
+    archive = object.__new__(importlib.import_module("sources").Archive)
+    archive.stanza = "berth"
+    archive.names = [
+        "17-1",
+        "17-1/0000000100000000",
+        f"17-1/0000000100000000/0000000100000000000000A0-{'0' * 40}.zst",
+        "17-1/00000002.history",
+    ]
+    asked = []
+    archive.pgbackrest = lambda arguments, *, what: asked.append(arguments) or "1\t0/7000000\tno recovery target specified\n"
+    assert archive.left() == {1: 0x7000000, 2: 1 << 64}
+    assert asked == [["repo-get", "archive/berth/17-1/00000002.history"]]
+    assert archive.left(1) == {1: 1 << 64}
+
+
+# What pg_restore 17 lists of a database that has citext in a schema of its own.
+LIST = """\
+;
+; Archive created at 2026-11-30 07:06:18 UTC
+6; 2615 16400 SCHEMA - odd x odoo
+7; 2615 24570 SCHEMA - mine odoo
+5; 2615 2200 SCHEMA - public odoo
+2; 3079 16401 EXTENSION - pgcrypto
+3600; 0 0 COMMENT - EXTENSION pgcrypto
+223; 1259 16400 TABLE public a odoo
+3601; 0 16400 TABLE DATA public a odoo
+"""
+
+
+def test_extensions_are_there_before_what_needs_them_is_loaded(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in {"docker": f"case $1 in run) cat <<'L'\n{LIST}L\n;; esac", "chown": ""}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    script = importlib.import_module("loading").LOAD
+    importlib.import_module("sources").run(["bash", "-c", script, "load", "server", "main", str(tmp_path), "0:0", "image", "11|16400|2200"])
+    kept = [line.split()[3] for line in (tmp_path / "list").read_text(encoding="utf-8").splitlines() if not line.startswith(";")]
+    assert kept == ["SCHEMA", "TABLE", "TABLE"]
+
+
+def test_a_copy_says_how_its_extensions_are_made_and_forgets_pg_repack(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = importlib.import_module("copies")
+    asked: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(copies, "run", lambda argv, *, stdin, what: asked.append((argv, stdin)) or '{"schema": 2200, "make": "x"}\n')
+    copy = copies.Copy(SimpleNamespace(data_dir=Path("/nowhere")), "main.place")
+    copy.login = "odoo"
+    assert copy.psql(copies.EXTENSIONS, "main", login="postgres") == [{"schema": 2200, "make": "x"}]
+    copy.psql("SELECT 1", "main")
+    (argv, script), (other, _) = asked
+    assert script.index("DROP EXTENSION IF EXISTS pg_repack CASCADE;") < script.index("SELECT")
+    # An instance's role may have functions there that are called as PostgreSQL's.
+    assert {"--username=postgres", "--dbname=main", "--env=PGOPTIONS=-c search_path=pg_catalog,pg_temp"} <= set(argv)
+    assert "--username=odoo" in other and not any("PGOPTIONS" in word for word in other)

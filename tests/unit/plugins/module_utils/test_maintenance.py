@@ -91,12 +91,19 @@ def test_what_wastes_enough_is_rewritten_where_that_can_be_done() -> None:
 
 
 def cluster(**changes: Any) -> dict[str, Any]:
-    return {"version": "17.12", "ages": {"main": 1000, "template1": 2000}, "held_by": [], "freeze_max_age": 200_000_000, **changes}
+    return {
+        "version": "17.12",
+        "running": 0,
+        "ages": {"main": 1000, "template1": 2000},
+        "held_by": [],
+        "freeze_max_age": 200_000_000,
+        **changes,
+    }
 
 
 def report(**changes: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"tables": [], "invalid_indexes": [], "unused_indexes": [], "statistics": []}
-    return {"size": 500 * MB, "counted_days": 90, "checksum_failures": 0, **empty, **changes}
+    return {"size": 500 * MB, "counted_days": 90, "checksum_failures": 0, "repack": False, **empty, **changes}
 
 
 def test_a_database_that_is_well_has_no_problems() -> None:
