@@ -206,8 +206,10 @@ def reference(roles: Iterable[Role]) -> str:
     roles = sorted(roles, key=lambda role: (role.name != OVERSEER, role.name))
     parts = [
         "<!-- Written by `make docs` from the roles' meta/argument_specs.yml. -->\n# Variables",
-        "A variable is set in the inventory. `preflight` comes first because it holds what describes the whole platform; it computes many of the "
-        "others' values from it, and setting one of those yourself overrides the computed one.",
+        "A variable is set in the inventory. `preflight` comes first because it holds what describes the whole platform, from which the playbooks know "
+        "many of the others' values. Workers, memory and connections are planned, and setting one of those yourself overrides the plan. What else the "
+        "playbooks hand to a role wins over the inventory: there `preflight` refuses it and says where it belongs, such as `odoo_language` in "
+        "`odoo_instances.<name>.language`. All of them are for a role that you use alone.",
         "\n".join(f"* [{role.name}](#{role.name}): {markdown(role.specs['main']['short_description'])}" for role in roles),
     ]
     for role in roles:

@@ -71,7 +71,7 @@ options:
     type: bool
     default: false
   ignored_variables:
-    description: Variables that look like mistyped ones of the collection and are none.
+    description: Variables that look like mistyped ones of the collection and are none, and those of roles used alone that the playbooks replace.
     type: list
     elements: str
     default: []
