@@ -155,7 +155,11 @@ def _example_problems(role: Role) -> Iterator[str]:
     entries = [entry for play in plays for entry in play.get("roles", []) if isinstance(entry, dict)]
     if not any(entry.get("role") == f"{COLLECTION}.{role.name}" for entry in entries):
         yield f"{where}: does not use the role {COLLECTION}.{role.name}"
-    given = {name for item in [*entries, *plays] for name in item.get("vars") or {}}
+    given = {name: value for item in [*entries, *plays] for name, value in (item.get("vars") or {}).items()}
+    # Nothing pulls an image that nobody put there.
+    for name, value in given.items():
+        if name.endswith("_image") and "images_references" not in str(value):
+            yield f"{where}: {name} is {value}, which a reader's host does not have; run {COLLECTION}.images first and take images_references"
     for name, option in role.options.items():
         if option.get("required") and name not in given:
             yield f"{where}: does not set {name}, which is required"
