@@ -27,7 +27,7 @@ attributes:
     support: none
 options:
   tier_hosts:
-    description: Host names by C(edge), C(app), C(database), C(cache), C(monitoring) and C(backup_store).
+    description: Host names by C(edge), C(app), C(database), C(cache) and C(witness).
     type: dict
     required: true
   hosts:

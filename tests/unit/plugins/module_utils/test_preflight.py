@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,15 @@ def test_a_person_need_not_give_what_a_role_requires_beyond_instances_and_secret
         for role in roles:
             required = {name for name, option in SPECIFICATIONS.get(role, {}).items() if option.get("required")}
             assert required <= given.get(role, set()), role
+
+
+def test_what_playbooks_read_of_an_inventory_is_known() -> None:
+    """Else the reference lacks it, and a note calls it a variable that nothing reads."""
+    own = re.compile(r"\b((?:backup|maintenance|patch|reinit)_[a-z_]+) \| default")
+    read = {name for path in COLLECTION.glob("playbooks/**/*.yml") for name in own.findall(path.read_text(encoding="utf-8"))}
+    # Of one run, not of a site: they are typed with -e.
+    assert read - {"backup_database", "maintenance_now"} <= {name for options in SPECIFICATIONS.values() for name in options}
+    assert {"backup_hours", "maintenance_window", "patch_reboot", "reinit_timeout"} <= read
 
 
 def test_facts_that_roles_set_are_no_mistyped_variables() -> None:
