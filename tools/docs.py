@@ -155,7 +155,11 @@ def _example_problems(role: Role) -> Iterator[str]:
     entries = [entry for play in plays for entry in play.get("roles", []) if isinstance(entry, dict)]
     if not any(entry.get("role") == f"{COLLECTION}.{role.name}" for entry in entries):
         yield f"{where}: does not use the role {COLLECTION}.{role.name}"
-    given = {name for item in [*entries, *plays] for name in item.get("vars") or {}}
+    given = {name: value for item in [*entries, *plays] for name, value in (item.get("vars") or {}).items()}
+    # Nothing pulls an image that nobody put there.
+    for name, value in given.items():
+        if name.endswith("_image") and "images_references" not in str(value):
+            yield f"{where}: {name} is {value}, which a reader's host does not have; run {COLLECTION}.images first and take images_references"
     for name, option in role.options.items():
         if option.get("required") and name not in given:
             yield f"{where}: does not set {name}, which is required"
@@ -206,8 +210,10 @@ def reference(roles: Iterable[Role]) -> str:
     roles = sorted(roles, key=lambda role: (role.name != OVERSEER, role.name))
     parts = [
         "<!-- Written by `make docs` from the roles' meta/argument_specs.yml. -->\n# Variables",
-        "A variable is set in the inventory. `preflight` comes first because it holds what describes the whole platform; it computes many of the "
-        "others' values from it, and setting one of those yourself overrides the computed one.",
+        "A variable is set in the inventory. `preflight` comes first because it holds what describes the whole platform, from which the playbooks know "
+        "many of the others' values. Workers, memory and connections are planned, and setting one of those yourself overrides the plan. What else the "
+        "playbooks hand to a role wins over the inventory: there `preflight` refuses it and says where it belongs, such as `odoo_language` in "
+        "`odoo_instances.<name>.language`. All of them are for a role that you use alone.",
         "\n".join(f"* [{role.name}](#{role.name}): {markdown(role.specs['main']['short_description'])}" for role in roles),
     ]
     for role in roles:

@@ -70,7 +70,7 @@ class ActionModule(ActionBase):
             entries = _images.parse_manifest(manifest.read_text(encoding="utf-8"), str(manifest))
         except FileNotFoundError as error:
             raise AnsibleActionFail(
-                f"no image archives in {manifest.parent}: {manifest.name} is missing. Build them with: ansible-playbook playbooks/images.yml,"
+                f"no image archives in {manifest.parent}: {manifest.name} is missing. Build them with: ansible-playbook -i <inventory> berth.odoo.images,"
                 " or copy a directory of archives there and say so in images_archive_dir"
             ) from error
         except (OSError, UnicodeDecodeError) as error:
@@ -130,7 +130,8 @@ class ActionModule(ActionBase):
             ) from error
         if found != entry["sha256"]:
             raise AnsibleActionFail(
-                f"{archive} is damaged: SHA-256 {found}, the manifest says {entry['sha256']}. Delete it and run playbooks/images.yml, or copy it again."
+                f"{archive} is damaged: SHA-256 {found}, the manifest says {entry['sha256']}. Delete it and run "
+                "ansible-playbook -i <inventory> berth.odoo.images, or copy it again."
             )
         return archive
 

@@ -14,6 +14,7 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.berth.odoo.plugins.module_utils import _preflight, _validate
 
@@ -61,6 +62,8 @@ class ActionModule(ActionBase):
         except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
             raise AnsibleActionFail(f"cannot read the roles' argument specifications: {error}") from error
         known = {name for options in specifications.values() for name in options}
+        # What is typed with -e wins also over what the playbooks hand over.
+        typed = known & set(load_extra_vars(self._loader))
         answers = {name: (answer, False) for name, answer in arguments["hosts"].items()}
         answers.update({answer["item"]: (answer, True) for answer in arguments["other_hosts"]})
         variables = task_vars or {}
@@ -77,7 +80,7 @@ class ActionModule(ActionBase):
                 maximum_clock_skew_s=arguments["maximum_clock_skew_s"],
                 minimum_secret_length=arguments["minimum_secret_length"],
                 require_image_digests=arguments["require_image_digests"],
-                ignored_variables=tuple(arguments["ignored_variables"]),
+                ignored_variables=(*arguments["ignored_variables"], *typed),
             ),
             int(time.time()),
         )

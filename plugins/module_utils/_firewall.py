@@ -97,10 +97,10 @@ def needed(
             http, https = (edge_ports or {}).get(host) or (HTTP_PORT, HTTPS_PORT)
             openings += [(int(http), [ANYWHERE], "the edge sends to HTTPS"), (int(https), [ANYWHERE], "the edge")]
         if published["odoo_publish_address"]:
+            # Also of one that is stopped: nobody listens there, preflight asks for the way to it, and it can start again without another run of this.
             openings += [
                 (first_port(instance) + offset, peers(host, edge), f"edges to {name}, {tier}")
                 for name, instance in (instances.get(host) or {}).items()
-                if instance.get("state", "present") == "present"
                 for tier, offset in PORT_OFFSETS.items()
             ]
         if published["redis_publish_address"]:

@@ -119,14 +119,16 @@ def parse_manifest(text: str, path: str) -> dict[str, dict[str, Any]]:
         found, images = manifest["format"], dict(manifest["images"])
         for entry in images.values():
             if not IMAGE_ID.fullmatch(entry["id"]):
-                raise ImageError(f"{path} is broken: {entry['id']!r} is no image id; build the images again with playbooks/images.yml")
+                raise ImageError(
+                    f"{path} is broken: {entry['id']!r} is no image id; build the images again with ansible-playbook -i <inventory> berth.odoo.images"
+                )
             for key in ("reference", "inputs", "file", "sha256", "version"):
                 str(entry[key])
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(
-            f"{path} is no manifest of images ({type(error).__name__}: {error}); build the images again with playbooks/images.yml"
+            f"{path} is no manifest of images ({type(error).__name__}: {error}); build the images again with ansible-playbook -i <inventory> berth.odoo.images"
         ) from error
     if found != MANIFEST_FORMAT:
         raise ImageError(f"{path} has format {found}, this version of the collection reads format {MANIFEST_FORMAT}: use the same version")
@@ -149,7 +151,7 @@ def wanted_from_manifest(names: Sequence[str], images: Mapping[str, Mapping[str,
     if missing:
         raise ImageError(
             f"{path} has no image {', '.join(missing)} (it has {', '.join(sorted(images)) or 'none'});"
-            f" build with: ansible-playbook playbooks/images.yml -e '{{\"images_names\": {json.dumps(missing)}}}'"
+            f" build with: ansible-playbook -i <inventory> berth.odoo.images -e '{{\"images_names\": {json.dumps(missing)}}}'"
         )
     return [Wanted(name, str(images[name]["id"]), str(images[name]["reference"])) for name in names]
 

@@ -32,6 +32,55 @@ TIER_ROLES = {
 SET_BY_ROLES = frozenset({"berth_plan", "images_references"})
 """Facts that roles and playbooks of the collection set; a second run in one play sees them as variables."""
 
+_COMPUTED = "nothing: it follows from the groups, host_address and odoo_instances"
+
+HANDED_OVER: Mapping[str, str] = {
+    **{
+        f"odoo_{key}": f"odoo_instances.<name>.{key}"
+        for key in ("admin_login", "attachments", "country", "cpus", "database", "extra_settings")
+    },
+    **{f"odoo_{key}": f"odoo_instances.<name>.{key}" for key in ("filestore", "image", "language", "modules", "oidc", "sessions", "state")},
+    "odoo_system_parameters": "odoo_instances.<name>.system_parameters",
+    "odoo_name": "the name in odoo_instances",
+    "odoo_base_url": "odoo_instances.<name>.domains",
+    "odoo_publish_port": "odoo_instances.<name>.port",
+    "odoo_admin_password": "odoo_instance_secrets.<name>.admin_password",
+    "odoo_db_password": "odoo_instance_secrets.<name>.db_password",
+    "odoo_redis_password": "odoo_instance_secrets.<name>.redis_password",
+    "odoo_filestore_access_key": "odoo_instance_secrets.<name>.s3_access_key",
+    "odoo_filestore_secret_key": "odoo_instance_secrets.<name>.s3_secret_key",
+    "odoo_oidc_client_secret": "odoo_instance_secrets.<name>.oidc_client_secret",
+    **{f"{role}_image": f"images_registry.{role}" for role in ("etcd", "haproxy", "pgbouncer", "postgresql", "redis", "traefik")},
+    "restore_postgresql_image": "images_registry.postgresql",
+    **{f"postgresql_backup_{part}": f"backup_{part}" for part in ("repositories", "retention", "schedule", "secrets")},
+    "restore_repositories": "backup_repositories",
+    "restore_secrets": "backup_secrets",
+    "restore_schedule": "backup_schedule.drill",
+    "restore_objectives": "objectives",
+    "backup_stanza": "postgresql_cluster_name",
+    "restore_stanza": "postgresql_cluster_name",
+    **dict.fromkeys(("etcd_authority", "postgresql_authority", "redis_authority"), "platform_authority"),
+    **dict.fromkeys(("haproxy_authority_certificate", "pgbouncer_authority_certificate"), "platform_authority"),
+    **dict.fromkeys(("odoo_db_authority_certificate", "odoo_redis_authority_certificate"), "platform_authority"),
+    **dict.fromkeys(("haproxy_replica_reads", "postgresql_replica_reads"), "odoo_replica_reads"),
+    "firewall_openings": "firewall_extra_openings",
+    "firewall_destinations": "firewall_outgoing",
+    "host_huge_pages": "vm.nr_hugepages in host_sysctl",
+    "preflight_tier_hosts": "the groups of the inventory",
+    **dict.fromkeys(("backup_instances", "restore_drilled", "restore_instances", "restore_project"), _COMPUTED),
+    **dict.fromkeys(("etcd_members", "etcd_publish_address", "haproxy_members"), _COMPUTED),
+    **dict.fromkeys((f"keepalived_{name}" for name in ("interface", "own_address", "peers", "peers_interface")), _COMPUTED),
+    **dict.fromkeys(("keepalived_ping_port", "keepalived_priority"), _COMPUTED),
+    **dict.fromkeys((f"odoo_{name}" for name in ("db_replica_pool", "db_user", "publish_address", "redis", "redis_members")), _COMPUTED),
+    **dict.fromkeys((f"pgbouncer_{name}" for name in ("hold", "networks", "replica_port", "users")), _COMPUTED),
+    **dict.fromkeys((f"postgresql_{name}" for name in ("client_networks", "databases", "etcd_hosts", "hosts", "members")), _COMPUTED),
+    **dict.fromkeys(("postgresql_publish_address", "postgresql_roles"), _COMPUTED),
+    **dict.fromkeys((f"redis_{name}" for name in ("first", "members", "networks", "publish_address", "users")), _COMPUTED),
+    **dict.fromkeys((f"traefik_{name}" for name in ("drained", "networks", "ping_port", "sites")), _COMPUTED),
+}
+"""Variables of roles whose value the playbooks hand over, which wins over an inventory's, and where the inventory says it instead. What the plan
+computes is not among them: it reads such a variable and takes its value."""
+
 AUTHORITY_ENDS_SOON = 180 * 86400
 """Seconds before the end of the platform's authority from which that is worth a note: changing it takes three runs."""
 
@@ -114,6 +163,7 @@ def examine(
         )
         problems.extend(mistakes)
         notes.extend((name, f"{item.subject} is {item.found}{f'; {item.expected}' if item.expected else ''}") for item in strangers)
+        problems.extend(_check_handed_over(name, host, rules))
         if host.facts is not None:
             problems.extend(_check_machine(name, host, tiers, rules))
             problems.extend(_check_left(name, host, tiers))
@@ -165,6 +215,15 @@ def _check_tiers(tiers: Mapping[str, Sequence[str]], hosts: Mapping[str, Host]) 
         for name in names or []:
             if name not in hosts:
                 yield Problem((), f"preflight_tier_hosts.{tier}", f"{name}, which is no host", "hosts of the inventory", f"add {name}")
+
+
+def _check_handed_over(name: str, host: Host, rules: Rules) -> Iterator[Problem]:
+    """Check that nobody sets what would be ignored without a word, because the playbooks hand the role another value."""
+    for variable in host.names:
+        if variable in HANDED_OVER and variable not in rules.ignored_variables:
+            where = HANDED_OVER[variable]
+            remedy = f"remove {variable}" if where == _COMPUTED else f"write it into {where}, and remove {variable}"
+            yield Problem((name,), variable, "a value that the playbooks replace by their own", where, remedy)
 
 
 def _check_acme(hosts: Mapping[str, Host], tiers: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

@@ -765,6 +765,8 @@ class _Planner:
             key = f"{tier}_memory_mb"
             given = self._instance_override(host, name, instance, key, least)
             setting = f"odoo_instances.{name}.{key if given is not None or tier != 'web' else 'web_workers'}"
+            if name.startswith(ROOM):
+                setting = "preflight_room_for_instances"
             yield Demand(
                 f"odoo-{name}-{tier}",
                 least if given is None else given,

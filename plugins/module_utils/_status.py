@@ -40,10 +40,14 @@ def service_problem(service: Mapping[str, Any]) -> str | None:
     """
     state = service["state"]
     if service.get("stopped"):
-        return "is running although its instance shall be stopped; run playbooks/site.yml" if state == "running" else None
+        return (
+            "is running although its instance shall be stopped; run ansible-playbook -i <inventory> berth.odoo.site"
+            if state == "running"
+            else None
+        )
     words = f": {service['last_words']}" if service.get("last_words") else ""
     if state == "missing":
-        return "has no container; run playbooks/site.yml"
+        return "has no container; run ansible-playbook -i <inventory> berth.odoo.site"
     if state != "running":
         return f"is {state} (exit code {service.get('exit_code')}){words}"
     if service["health"] not in ("healthy", "none"):
@@ -105,13 +109,13 @@ def cache_problems(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if members:
             found.append(
                 f"Redis: no Sentinel of {', '.join(members)} answers, so none takes over when the primary is gone; who works goes on. "
-                "Run playbooks/site.yml --tags cache"
+                "Run ansible-playbook -i <inventory> berth.odoo.site --tags cache"
             )
         return found
     primary = view["primary"]
     found += [f"Redis: {host} does not have what {primary} has, it is not in sync" for host, well in view["replicas"].items() if not well]
     found += [
-        f"Redis: {host} follows nobody; run playbooks/site.yml --tags cache"
+        f"Redis: {host} follows nobody; run ansible-playbook -i <inventory> berth.odoo.site --tags cache"
         for host in members
         if host != primary and host not in view["replicas"]
     ]
@@ -355,7 +359,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str],
         if info.get("docker_error"):
             found.append(f"{host}: {info['docker_error']}")
         if not info.get("services") and not info.get("docker_error"):
-            found.append(f"{host}: nothing is deployed; run playbooks/site.yml")
+            found.append(f"{host}: nothing is deployed; run ansible-playbook -i <inventory> berth.odoo.site")
         for service in info.get("services", []):
             reason = service_problem(service)
             if reason:
@@ -368,7 +372,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str],
         found.extend(f"{host}: {reason}" for reason in filter(None, map(certificate_problem, info.get("certificates", []))))
         # They are renewed by every run, in time.
         found.extend(
-            f"{host}: {reason}; run playbooks/site.yml, which renews it"
+            f"{host}: {reason}; run ansible-playbook -i <inventory> berth.odoo.site, which renews it"
             for reason in filter(None, map(certificate_problem, info.get("leaves", [])))
         )
     return [*found, *floating_problems(hosts), *cache_problems(hosts), *cluster_problems(hosts), *strangers(hosts, inventory), *controller]
@@ -438,7 +442,7 @@ def _memory(service: Mapping[str, Any]) -> str:
 
 
 def screen(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], controller: Sequence[str] = ()) -> str:
-    """Draw the one screen of C(playbooks/status.yml).
+    """Draw the one screen of C(berth.odoo.status).
 
     Args:
         hosts: host name → what C(platform_info) returned, or C({"unreachable": reason}).

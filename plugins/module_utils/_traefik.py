@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.berth.odoo.plugins.module_utils._sizing import truth
 from ansible_collections.berth.odoo.plugins.module_utils._validate import (
     CERTIFICATE_NAME,
     CERTIFICATE_RULE,
@@ -325,7 +326,7 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = (), net
     """
     name = str(site["name"])
     hosts = _either([f"Host(`{domain}`)" for domain in site["domains"]])
-    denied = DENIED if site.get("legacy_rpc") else (*DENIED, *DENIED_LEGACY_RPC)
+    denied = DENIED if truth(site.get("legacy_rpc")) else (*DENIED, *DENIED_LEGACY_RPC)
     rules = {
         "deny": path_rule(denied),
         "websocket": "(Path(`/websocket`) || PathPrefix(`/websocket/`))",

@@ -729,7 +729,7 @@ def check_instance_secrets(
 # --------------------------------------------------------------------------------------------------------------------
 # Topology
 
-TIERS = ("edge", "app", "database", "cache", "witness", "monitoring", "backup_store")
+TIERS = ("edge", "app", "database", "cache", "witness")
 REQUIRED_TIERS = ("edge", "app", "database", "cache")
 
 

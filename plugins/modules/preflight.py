@@ -27,7 +27,7 @@ attributes:
     support: none
 options:
   tier_hosts:
-    description: Host names by C(edge), C(app), C(database), C(cache), C(monitoring) and C(backup_store).
+    description: Host names by C(edge), C(app), C(database), C(cache) and C(witness).
     type: dict
     required: true
   hosts:
@@ -71,7 +71,7 @@ options:
     type: bool
     default: false
   ignored_variables:
-    description: Variables that look like mistyped ones of the collection and are none.
+    description: Variables that look like mistyped ones of the collection and are none, and those of roles used alone that the playbooks replace.
     type: list
     elements: str
     default: []

@@ -234,7 +234,7 @@ def test_dead_certificates_and_wrong_clocks_are_named_and_the_next_run_renews(la
     ill.run(f"docker exec {CONTAINER} sh -c 'kill -HUP 1'")
     wait_for("the expired certificate in use", lambda: not answers(lab, ill), seconds=30, interval=1)
     play("playbooks/status.yml").expect_refusal(
-        f"{ill.name}: certificate of postgresql expired 2 days ago; run playbooks/site.yml, which renews it",
+        f"{ill.name}: certificate of postgresql expired 2 days ago; run ansible-playbook -i <inventory> berth.odoo.site, which renews it",
         f"{ill.name}: certificate of etcd is valid from",
         "a clock is wrong",
         f"{ill.name} does not answer",

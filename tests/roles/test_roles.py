@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each public role alone: the playbook of its README, as it is, on a VM that knows nothing of our inventories.
 
-Only secrets, image references and the address of a neighbour are given from outside, as a reader would put in their own.
+Only secrets, the address of a neighbour and where images come from are given from outside, as a reader would put in their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab, wait_for
 from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-TIERS = ("etcd", "haproxy", "odoo", "pgbouncer", "postgresql", "redis", "traefik")
+WITH_IMAGES = ("etcd", "haproxy", "odoo", "pgbouncer", "postgresql", "redis", "traefik", "restore")
 NETWORKS = "docker network ls -q --filter name=berth-"
 
 
@@ -143,7 +143,7 @@ def test_every_public_role_is_tried() -> None:
 
 @pytest.fixture(scope="session")
 def registry(lab: Lab, host: Host, play: Player) -> None:
-    """The images that the examples name, and the base that one of them builds on: what a registry would deliver."""
+    """The images that the examples need, and the base that one of them builds on: what a registry would deliver."""
     play("tests/roles/load_images.yml").expect_success()
     base = str(host.variables["images_base_image"])
     with subprocess.Popen(["docker", "save", base], stdout=subprocess.PIPE) as save:
@@ -155,10 +155,8 @@ def registry(lab: Lab, host: Host, play: Player) -> None:
 def test_role_from_its_readme(host: Host, play: Player, registry: None, environment: dict[str, str], role: str) -> None:
     # The name that the lab's certificate is for.
     variables = {"pgbouncer_upstream_host": "postgresql-primary", "app_domain": str(host.variables["site_domains"][0])}
-    if role in TIERS:
-        variables |= {f"{tier}_image": reference for tier, reference in images(host).items()}
-    if role == "restore":
-        variables["restore_postgresql_image"] = images(host)["postgresql"]
+    if role in WITH_IMAGES:
+        variables["images_source"] = "archive"  # to build what an archive brings takes minutes, and the example of images does
     example = f"roles/{role}/meta/example.yml"
     play(example, variables=variables, settings=environment).expect_success()
     assert play(example, variables=variables, settings=environment).expect_success().changed == []

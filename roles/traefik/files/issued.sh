@@ -38,6 +38,6 @@ done
 {
   echo "No certificate for ${late[*]} after $SECONDS s; what was served before is served still."
   complaints | tail -n 3
-  echo "Does the domain lead to this host, and does the ACME server answer? Then run playbooks/site.yml again, which asks again."
+  echo "Does the domain lead to this host, and does the ACME server answer? Then ansible-playbook -i <inventory> berth.odoo.site asks again."
 } >&2
 exit 1

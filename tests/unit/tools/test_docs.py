@@ -31,7 +31,9 @@ SPEC: dict[str, Any] = {
     }
 }
 DEFAULTS: dict[str, Any] = {"redis_users": []}
-EXAMPLE = [{"name": "Run Redis", "hosts": "all", "roles": [{"role": "berth.odoo.redis", "vars": {"redis_image": "berth/redis:8"}}]}]
+EXAMPLE = [
+    {"name": "Run Redis", "hosts": "all", "roles": [{"role": "berth.odoo.redis", "vars": {"redis_image": "{{ images_references.redis }}"}}]}
+]
 
 
 def write_role(root: Path, name: str, files: Mapping[str, Any]) -> None:
@@ -119,6 +121,11 @@ def test_the_collections_readme_lists_the_roles(root: Path) -> None:
         ("meta/example.yml", [{"hosts": "cache", "roles": []}], "runs on cache"),
         ("meta/example.yml", [{"hosts": "all", "roles": ["berth.odoo.etcd"]}], "does not use the role berth.odoo.redis"),
         ("meta/example.yml", [{"hosts": "all", "roles": [{"role": "berth.odoo.redis"}]}], "does not set redis_image, which is required"),
+        (
+            "meta/example.yml",
+            [{"hosts": "all", "roles": [{"role": "berth.odoo.redis", "vars": {"redis_image": "berth/redis:latest"}}]}],
+            "redis_image is berth/redis:latest, which a reader's host does not have",
+        ),
         ("templates/redis.conf.j2", "bind {{ etcd_image }}", "templates/redis.conf.j2: reads etcd_image, a variable of the role etcd"),
         ("tasks/main.yml", [{"debug": {"var": "groups['cache']"}}], "tasks/main.yml: uses groups; only playbooks know groups"),
     ],

@@ -154,7 +154,7 @@ def test_an_archive_that_is_gone_is_named(archives: Path) -> None:
 
 
 def test_a_missing_manifest_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(AnsibleActionFail, match=r"Build them with: ansible-playbook playbooks/images\.yml"):
+    with pytest.raises(AnsibleActionFail, match=r"Build them with: ansible-playbook -i <inventory> berth\.odoo\.images"):
         run(Host([], []), tmp_path)
 
 

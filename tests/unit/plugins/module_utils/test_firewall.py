@@ -18,7 +18,7 @@ from ansible_collections.berth.odoo.plugins.module_utils._firewall import Firewa
 from ansible_collections.berth.odoo.plugins.module_utils._wiring import topology
 
 TIERS = ("edge", "app", "database", "cache", "witness")
-INSTANCES = {"main": {"database": "main"}, "gone": {"database": "gone", "port": 8100, "state": "absent"}}
+INSTANCES = {"main": {"database": "main"}}
 HA = {"edge": ["app1"], "app": ["app1"], "cache": ["app1"], "database": ["db1", "db2", "db3"]}
 AT = {"app1": "10.0.0.10", "db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"}
 
@@ -111,7 +111,7 @@ def test_every_published_port_is_open_to_somebody_and_only_the_edge_to_everybody
 )
 def test_every_peer_that_preflight_asks_for_is_let_in(tiers: dict[str, list[str]]) -> None:
     addresses = {f"h{number}": f"10.0.0.{number + 1}" for number in range(6)}
-    variables = {"odoo_instances": {"main": {"database": "main"}}}
+    variables = {"odoo_instances": {"main": {"database": "main"}, "still": {"database": "still", "port": 8100, "state": "stopped"}}}
     found = _needed(tiers, addresses, instances=variables["odoo_instances"])
     for host in addresses:
         for peer in _validate.peers_of(host, tiers, lambda name, key: addresses[name] if key == "host_address" else variables.get(key)):

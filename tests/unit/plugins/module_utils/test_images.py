@@ -86,7 +86,7 @@ def test_an_image_that_was_not_built_is_reported_with_the_command() -> None:
         _images.wanted_from_manifest(["odoo", "redis"], {"odoo": ENTRY}, "manifest.json")
     assert str(caught.value) == (
         "manifest.json has no image redis (it has odoo);"
-        """ build with: ansible-playbook playbooks/images.yml -e '{"images_names": ["redis"]}'"""
+        """ build with: ansible-playbook -i <inventory> berth.odoo.images -e '{"images_names": ["redis"]}'"""
     )
 
 

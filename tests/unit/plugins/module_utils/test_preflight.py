@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ def test_no_secret_is_said_wherever_it_stands() -> None:
 def test_one_password_for_two_purposes_is_refused_across_roles() -> None:
     shared = "one-password-for-all-of-it"
     secrets = {"main": {**VARIABLES["odoo_instance_secrets"]["main"], "db_password": shared}}
-    report = examine({"vm1": host({"odoo_instance_secrets": secrets, "odoo_admin_password": shared})})
+    report = examine(
+        {"vm1": host({"odoo_instance_secrets": secrets, "odoo_admin_password": shared})}, ignored_variables=("odoo_admin_password",)
+    )
     assert subjects(report) == ["odoo_admin_password, odoo_instance_secrets.main.db_password"]
 
 
@@ -238,6 +241,24 @@ def test_flat_overrides_feed_the_plan_and_are_checked() -> None:
     assert subjects(examine({"vm1": host({"postgresql_max_connections": 30})})) == ["postgresql_max_connections"]
 
 
+def test_what_the_playbooks_replace_is_refused_and_says_where_it_belongs() -> None:
+    report = examine({"vm1": host({"odoo_language": "de_DE", "restore_schedule": "Sun 05:00", "redis_members": {}})})
+    assert {problem.subject: problem.remedy for problem in report.problems} == {
+        "odoo_language": "write it into odoo_instances.<name>.language, and remove odoo_language",
+        "restore_schedule": "write it into backup_schedule.drill, and remove restore_schedule",
+        "redis_members": "remove redis_members",
+    }
+    # Somebody who uses the role alone on the same hosts.
+    assert examine({"vm1": host({"odoo_language": "de_DE"})}, ignored_variables=("odoo_language",)).problems == []
+
+
+def test_a_secret_that_the_playbooks_replace_is_not_said() -> None:
+    canary = "canary-Zx81-abcdefghijklm"
+    report = examine({"vm1": host({"odoo_db_password": canary})})
+    assert subjects(report) == ["odoo_db_password"]
+    assert canary not in str(report)
+
+
 def test_parameters_of_tables_are_checked_before_anything_is_touched() -> None:
     report = examine({"vm1": host({"odoo_table_parameters": {"stock_move": {"fill_factor": 50}}})})
     assert subjects(report) == ["odoo_table_parameters.stock_move.fill_factor"]
@@ -297,6 +318,26 @@ def given_by_site() -> dict[str, set[str]]:
     return given
 
 
+def given_from_the_plan() -> set[str]:
+    """Variables that the plan reads, so that an inventory's value reaches the role through it."""
+    sizing = (COLLECTION / "plugins/module_utils/_sizing.py").read_text(encoding="utf-8")
+    flat = {f"odoo_{key}" for key in _validate.INSTANCE_OPTIONS if key.endswith(("_workers", "_memory_mb"))}
+    return flat | {name for options in SPECIFICATIONS.values() for name in options if f'"{name}"' in sizing}
+
+
+def test_everything_that_is_handed_over_and_not_planned_is_refused_in_an_inventory() -> None:
+    given = {name for names in given_by_site().values() for name in names if not name.startswith("__")}
+    restore = yaml.safe_load((COLLECTION / "playbooks/tasks/restore_program.yml").read_text(encoding="utf-8"))[0]["vars"]
+    firewall = yaml.safe_load((COLLECTION / "playbooks/firewall.yml").read_text(encoding="utf-8"))[1]["roles"][0]["vars"]
+    given |= {name for name in {**restore, **firewall} if not name.startswith("__")}
+    # The topology takes an inventory's watchdog, and berth.odoo.images reads the names.
+    assert set(_preflight.HANDED_OVER) == given - given_from_the_plan() - {"postgresql_watchdog", "images_names"}
+    assert set(_preflight.HANDED_OVER) <= {name for options in SPECIFICATIONS.values() for name in options}
+    for where in _preflight.HANDED_OVER.values():
+        if where.startswith("odoo_instances.<name>."):
+            assert where.rpartition(".")[2] in _validate.INSTANCE_OPTIONS
+
+
 def test_a_person_need_not_give_what_a_role_requires_beyond_instances_and_secrets() -> None:
     """Else preflight would have to ask for it, and it does not."""
     given = given_by_site()
@@ -304,6 +345,15 @@ def test_a_person_need_not_give_what_a_role_requires_beyond_instances_and_secret
         for role in roles:
             required = {name for name, option in SPECIFICATIONS.get(role, {}).items() if option.get("required")}
             assert required <= given.get(role, set()), role
+
+
+def test_what_playbooks_read_of_an_inventory_is_known() -> None:
+    """Else the reference lacks it, and a note calls it a variable that nothing reads."""
+    own = re.compile(r"\b((?:backup|maintenance|patch|reinit)_[a-z_]+) \| default")
+    read = {name for path in COLLECTION.glob("playbooks/**/*.yml") for name in own.findall(path.read_text(encoding="utf-8"))}
+    # Of one run, not of a site: they are typed with -e.
+    assert read - {"backup_database", "maintenance_now"} <= {name for options in SPECIFICATIONS.values() for name in options}
+    assert {"backup_hours", "maintenance_window", "patch_reboot", "reinit_timeout"} <= read
 
 
 def test_facts_that_roles_set_are_no_mistyped_variables() -> None:

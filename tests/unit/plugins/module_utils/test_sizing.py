@@ -333,6 +333,14 @@ def test_an_instance_for_which_there_was_room_changes_nothing_for_the_others(roo
     assert more == fewer
 
 
+def test_memory_that_room_takes_is_given_back_by_the_variable_that_asked_for_it() -> None:
+    [refused] = plan(
+        {"vm1": Machine(2, 6144)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": {"main": {}}}, {"vm1": {"preflight_room_for_instances": 5}}
+    ).problems
+    assert refused.subject == "memory"
+    assert "preflight_room_for_instances" in refused.remedy and _sizing.ROOM not in refused.remedy
+
+
 def test_without_room_an_instance_takes_from_the_others() -> None:
     one, two = (
         plan({"vm1": Machine(4, 16384)}, {tier: ["vm1"] for tier in TIERS}, {"vm1": {name: {} for name in names}}, {}).hosts["vm1"]

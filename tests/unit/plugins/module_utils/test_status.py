@@ -38,7 +38,7 @@ def host(**changes: Any) -> dict[str, Any]:
     ("changes", "words"),
     [
         ({"state": "exited", "health": "none", "exit_code": 137}, "is exited (exit code 137)"),
-        ({"state": "missing", "health": "none"}, "has no container; run playbooks/site.yml"),
+        ({"state": "missing", "health": "none"}, "has no container; run ansible-playbook -i <inventory> berth.odoo.site"),
         ({"health": "unhealthy"}, "is running but unhealthy"),
         ({"health": "starting"}, "is running but starting"),
         ({"state": "restarting", "exit_code": 1}, "is restarting (exit code 1)"),
@@ -80,7 +80,7 @@ def test_a_replica_that_does_not_follow_and_a_sentinel_that_is_away() -> None:
     assert problems({"a": view, "b": cache("a", 1, [entry("b", link="err")], [entry("a", "sentinel")]), "c": down}) == [
         "c: redis/sentinel is exited (exit code 137)",
         "Redis: b does not have what a has, it is not in sync",
-        "Redis: c follows nobody; run playbooks/site.yml --tags cache",
+        "Redis: c follows nobody; run ansible-playbook -i <inventory> berth.odoo.site --tags cache",
         "Redis: the Sentinel of c does not answer that of a: the others still let somebody take over when a is gone",
     ]
 
@@ -126,7 +126,7 @@ def test_a_silent_or_empty_host_is_a_problem() -> None:
     )
     assert found == [
         "vm1: unreachable: timed out",
-        "vm2: nothing is deployed; run playbooks/site.yml",
+        "vm2: nothing is deployed; run ansible-playbook -i <inventory> berth.odoo.site",
         "vm3: Docker does not answer",
     ]
 
@@ -198,7 +198,9 @@ def test_why_a_container_stopped_is_in_the_problem() -> None:
 
 def test_a_certificate_of_the_platform_s_own_is_renewed_by_a_run() -> None:
     hosts = {"db1": host(leaves=[{"server_name": "postgresql", "days_left": -0.1}, {"server_name": "etcd", "days_left": 300.0}])}
-    assert problems(hosts) == ["db1: certificate of postgresql expired 2.4 hours ago; run playbooks/site.yml, which renews it"]
+    assert problems(hosts) == [
+        "db1: certificate of postgresql expired 2.4 hours ago; run ansible-playbook -i <inventory> berth.odoo.site, which renews it"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_an_instance_that_shall_not_run_is_no_problem_and_one_that_nobody_knows_
     assert "2 of 2 services are up" in screen({"vm1": host(services=marked)})
     running = _status.with_instances([service(project="odoo-shop")], {"shop": {"state": "stopped"}})
     assert problems({"vm1": host(services=running)}) == [
-        "vm1: odoo-shop/web is running although its instance shall be stopped; run playbooks/site.yml"
+        "vm1: odoo-shop/web is running although its instance shall be stopped; run ansible-playbook -i <inventory> berth.odoo.site"
     ]
 
 

@@ -174,7 +174,7 @@ def test_behind_a_balancer_logins_are_counted_by_client() -> None:
     assert login["sourceCriterion"] == {"ipStrategy": {"excludedIPs": ["10.0.0.5"]}}
 
 
-def denied(path: str, *, legacy_rpc: bool = False) -> bool:
+def denied(path: str, *, legacy_rpc: bool | str = False) -> bool:
     """Whether a path is closed."""
     return holds(routers(legacy_rpc=legacy_rpc)["main-deny"]["rule"], path, "GET")
 
@@ -239,6 +239,7 @@ def test_open_paths(path: str) -> None:
 def test_old_rpc_is_open_where_a_site_needs_it() -> None:
     assert not denied("/xmlrpc/2/common", legacy_rpc=True)
     assert denied("/web/database", legacy_rpc=True)
+    assert denied("/xmlrpc/2/common", legacy_rpc="false")
 
 
 def test_nobody_reaches_closed_paths_unless_a_network_is_named() -> None:
