@@ -73,7 +73,7 @@ def history(play: Player, host: Host, lab: Lab) -> History:
         rows, files = the.rows(host), the.files(odoo)
         wait_for(
             "more of them",
-            lambda: psql(host, f"SELECT 1 FROM berth_heartbeat WHERE at > '{moment}+00' HAVING count(*) > 20", "main"),
+            lambda: psql(host, f"SELECT 1 FROM berth_heartbeat WHERE at > '{moment}+00' HAVING count(*) > 20", "main"),  # noqa: S608 - ours
             seconds=60,
         )
         # As Odoo does it: what is written in a savepoint has the number of that.

@@ -212,7 +212,7 @@ def test_an_image_without_a_module_that_is_installed_is_refused(
     deploy().expect_refusal(
         "the image lacks what is installed in database app: acme_dock. Odoo would serve without it. Nothing was restarted",
         "images_odoo_addons",
-        "odoo_module, state absent",
+        "odoo_module with state absent",
     )
     assert identities(host) == before
 
