@@ -101,6 +101,7 @@ restarted:
   type: bool
 """
 
+import contextlib
 import json
 import os
 import time
@@ -135,18 +136,22 @@ def first_settings(client: DockerClient, container: Container, api: PatroniApi, 
 
     Raises:
         Underway: It is still being given its data, or recovers.
-        PsqlError: It does not serve for another reason.
+        PsqlError: It does not serve for another reason, and not for a moment only: between a copy and its start it counts as stopped.
     """
-    deadline = time.monotonic() + timeout
+    began = left = time.monotonic()
     while True:
         try:
             return read_settings(client, container)
         except PsqlError:
-            doing = api.get("/patroni")["state"]
-            if doing not in ON_THE_WAY:
+            doing, now = "", time.monotonic()
+            with contextlib.suppress(PatroniError):  # it has just been started, or is gone
+                doing = api.get("/patroni")["state"]
+            if doing in ON_THE_WAY:
+                if now - began >= timeout:
+                    raise Underway(doing) from None
+                left = now
+            elif now - left >= timeout:
                 raise
-            if time.monotonic() >= deadline:
-                raise Underway(doing) from None
         time.sleep(INTERVAL)
 
 
