@@ -141,7 +141,7 @@ class Server:
     def forget_repack(self, database: str) -> int:
         """Remove pg_repack and what a run that was killed left at tables, such as triggers. Raises PsqlError, DockerUnavailable."""
         # A trigger goes only with its table locked. Who waits for that lock keeps everybody out who comes later, behind one long transaction.
-        for _ in range(PATIENCE):
+        for _try in range(PATIENCE):
             try:
                 self.tell(database, "SET lock_timeout = '1s';", "DROP EXTENSION IF EXISTS pg_repack CASCADE;")
             except PsqlError as error:
