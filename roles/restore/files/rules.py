@@ -189,11 +189,13 @@ def snapshot_time(snapshot: Mapping[str, Any]) -> datetime:
     return moment(re.sub(r"(\.\d{6})\d+", r"\1", snapshot["time"]))
 
 
-def sets_of(snapshots: Sequence[dict[str, Any]], instance: str) -> list[dict[str, Any]]:
+def sets_of(snapshots: Sequence[dict[str, Any]], instance: str, *, also_failed: bool = False) -> list[dict[str, Any]]:
     """Those of a repository's snapshots that are sets of an instance, without those that it was told of that they are none (roles/backup/files/set.py)."""
     tags = [str(tag) for snapshot in snapshots for tag in snapshot.get("tags") or []]
-    failed = tuple(tag.removeprefix("failed=") for tag in tags if tag.startswith("failed="))
-    return [one for one in snapshots if f"instance={instance}" in (one.get("tags") or []) and not one["id"].startswith(failed)]
+    # Older versions of restic tell the one who makes a snapshot the first eight characters of its name.
+    failed = tuple(tag.removeprefix("failed=") for tag in tags if re.match("failed=[0-9a-z]{8}", tag))
+    made = [one for one in snapshots if f"instance={instance}" in (one.get("tags") or [])]
+    return made if also_failed else [one for one in made if not one["id"].startswith(failed)]
 
 
 def pick_snapshots(snapshots: Sequence[Mapping[str, Any]], target: Target) -> list[Mapping[str, Any]]:

@@ -166,7 +166,17 @@ class Files:
     @cached_property
     def snapshots(self) -> list[dict[str, Any]]:
         """Every set of the instance."""
-        return rules.sets_of(json.loads(self.call("snapshots", "--json", what="asking restic for the sets")) or [], self.instance)
+        return rules.sets_of(self.listed, self.instance)
+
+    @cached_property
+    def every(self) -> list[dict[str, Any]]:
+        """Also those that were called no sets. Whoever has a host's keys can call any so, and who names one means it."""
+        return rules.sets_of(self.listed, self.instance, also_failed=True)
+
+    @cached_property
+    def listed(self) -> list[dict[str, Any]]:
+        """All that is in the repository."""
+        return list(json.loads(self.call("snapshots", "--json", what="asking restic for the sets")) or [])
 
     def manifest(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         """The manifest in a snapshot. Raises Failed."""
@@ -336,7 +346,7 @@ class Job:
         if judge := {"time": rules.moment, "lsn": rules.lsn, "xid": rules.xid}.get(target.kind):
             # Before anything is asked.
             judge(target.value)
-        self.snapshots = rules.pick_snapshots(self.files.snapshots, target)
+        self.snapshots = rules.pick_snapshots(self.files.every if target.kind == "set" else self.files.snapshots, target)
         self.manifest = rules.of_moment([self.files.manifest(snapshot) for snapshot in self.snapshots])
         if target.kind == "lsn":
             before = rules.set_before(self.files.snapshots, target.value, self.files.manifest)

@@ -55,9 +55,15 @@ SNAPSHOTS = [snapshot("bbbbbbbb", 30), snapshot("aaaaaaaa", 0), snapshot("cccccc
 
 def test_a_snapshot_that_failed_is_no_set() -> None:
     made = [{**one, "tags": ["instance=main"]} for one in SNAPSHOTS]
-    words = [{"id": "d" * 64, "tags": ["failed=cccccccc"]}, {"id": "e" * 64, "tags": None}, {"id": "f" * 64, "tags": ["instance=other"]}]
+    words = [
+        {"id": "d" * 64, "tags": ["failed=" + made[2]["id"][:8], "failed="]},
+        {"id": "e" * 64, "tags": None},
+        {"id": "f" * 64, "tags": ["instance=other"]},
+    ]
     assert rules.sets_of([*made, *words], "main") == made[:2]
     assert rules.sets_of(made, "main") == made
+    # Whoever has a host's keys can call any so.
+    assert rules.sets_of([*made, *words], "main", also_failed=True) == made
 
 
 def test_what_a_server_replays_is_in_the_titles_of_its_processes() -> None:

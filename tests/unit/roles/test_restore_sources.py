@@ -51,7 +51,7 @@ def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     class Files:
         def __init__(self, *_of: Any) -> None:
-            self.snapshots = [{"id": name * 64, "time": one["time"], "paths": []} for name, one in SETS.items()]
+            self.snapshots = self.every = [{"id": name * 64, "time": one["time"], "paths": []} for name, one in SETS.items()]
 
         def manifest(self, one: dict[str, Any]) -> dict[str, Any]:
             return {"database": "main", "system_identifier": "7", "timeline": 1, **SETS[one["id"][0]]}
