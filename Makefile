@@ -69,7 +69,7 @@ bench-postgresql: setup ## Compare tuned with default PostgreSQL on the demo's V
 	@python tests/bench/postgresql.py $(BENCH)
 bench-failover: setup ## Break the database of the lab ha in eleven ways, three runs each; about an hour; BENCH=--help lists more
 	@python tests/bench/failover.py $(BENCH)
-bench-isolation: setup ## Measure clerks beside a batch, on the demo and on stock Odoo; about 6 minutes; BENCH=--help lists more
+bench-isolation: setup ## Measure clerks beside a batch, on the demo and on stock Odoo; about 8 minutes; BENCH=--help lists more
 	@python tests/bench/isolation.py $(BENCH)
 bench-edge: setup ## Measure the demo's edge: first page in bytes, 400 slow clients, 10,000 silent ones; about 5 minutes; BENCH=--help lists more
 	@python tests/bench/edge.py $(BENCH)

@@ -4,10 +4,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure what people at work feel of machines, exports and a crowd: `make bench-isolation`.
 
-Clerks work at a constant rate, alone and then beside a batch of API imports, exports and portal pages: on the demo, with a batch tier, and on
-the stock way to run Odoo on the same VM (one Odoo container with as many workers, PostgreSQL's defaults, no limits, a Traefik that buffers
-nothing), with a copy of the demo's database. Prints one line a figure, tab-separated: name, wanted, got, unit, `ok` or `short`; a ratio is the
-95th percentile with the batch divided by the one without. Progress goes to standard error. Ends with 0 when the measuring worked.
+Clerks work at a constant rate, alone and beside a batch of API imports, exports and portal pages, in turns: on the demo, with a batch tier, and
+on the stock way to run Odoo on the same VM (one Odoo container with as many workers, PostgreSQL's defaults, no limits, a Traefik that buffers
+nothing), with a copy of the demo's database. What the machine takes by itself is measured too: a program that computes at the clerks' rate, and
+beside it one on each processor that runs when nobody else wants to. Prints one line a figure, tab-separated: name, wanted, got, unit, `ok` or
+`short`; a ratio is the 95th percentile with the batch divided by the one without. Progress goes to standard error. Ends with 0 when the measuring
+worked.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ CLERKS = 4
 # How many of each at the same moment. They wait half a second when they are told to (429), as a well-made client does.
 BATCH = {"import": 4, "export": 2, "portal": 4}
 REFUSED_PAUSE = 0.5
+COMPUTED = 100_000  # additions, about 20 ms
 API_KEY = """
 import datetime
 user = env.ref("base.user_admin")
@@ -87,9 +90,9 @@ class Site:
 class Phase:
     """What the clerks saw, in milliseconds, and what the batch was answered."""
 
-    latencies: list[float]
-    failures: list[str]
-    answers: Counter[str]
+    latencies: list[float] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
+    answers: Counter[str] = dataclasses.field(default_factory=Counter)
 
     @property
     def p95(self) -> float:
@@ -204,29 +207,78 @@ def batch(site: Site, products: list[int], partner: int) -> Iterator[Callable[[]
             process.join(0.2)
 
 
-def measure(site: Site, seconds: float) -> dict[str, Phase]:
-    """Both phases of one site."""
+def measure(site: Site, seconds: float, turns: int) -> dict[str, Phase]:
+    """Both phases of one site, in turns: what changes on the machine meanwhile then changes both."""
     status, names = site.api("product.product", "search_read", domain=[], fields=["id"], limit=20)
     assert status == 200, f"the API key of {site.name} was answered {status}: {names}"
     status, partners = site.api("res.partner", "search", domain=[["is_company", "=", True]], limit=1)
     products = [entry["id"] for entry in names]
     clerks = Clerks(site)
-    phases = {}
-    latencies, failures = clerks.work(seconds)
-    phases["alone"] = Phase(latencies, failures, Counter())
-    with batch(site, products, partners[0]) as answers:
-        wait_for("an answer to every kind of the batch", lambda: {what.split()[0] for what in answers()} == set(BATCH), seconds=60)
+    phases = {"alone": Phase(), "batch": Phase()}
+
+    def work(phase: Phase) -> None:
         latencies, failures = clerks.work(seconds)
-        served = Counter(answers())
-    phases["batch"] = Phase(latencies, failures, served)
+        phase.latencies += latencies
+        phase.failures += failures
+
+    for _ in range(turns):
+        work(phases["alone"])
+        with batch(site, products, partners[0]) as answers:
+            wait_for("an answer to every kind of the batch", lambda: {what.split()[0] for what in answers()} == set(BATCH), seconds=60)
+            before = Counter(answers())
+            work(phases["batch"])
+            phases["batch"].answers += Counter(answers()) - before
     # A batch that is refused altogether disturbs nobody, and would measure nothing.
+    served = phases["batch"].answers
     if idle := [kind for kind in BATCH if not served[f"{kind} 200"]]:
         raise SystemExit(f"{site.name} served no {', '.join(idle)} of the batch, so nothing was measured: {dict(served)}")
-    for name, phase in phases.items():
+    report(site.name, phases)
+    return phases
+
+
+def report(name: str, phases: dict[str, Phase]) -> None:
+    """Say what was measured."""
+    for kind, phase in phases.items():
         say(
-            f"  {site.name} {name}: p50 {statistics.median(phase.latencies):.0f} ms, p95 {phase.p95:.0f} ms, "
+            f"  {name} {kind}: p50 {statistics.median(phase.latencies):.0f} ms, p95 {phase.p95:.0f} ms, "
             f"{len(phase.failures)} of {len(phase.latencies)} clicks failed; batch: {dict(sorted(phase.answers.items())) or 'none'}"
         )
+
+
+def compute() -> None:
+    """Keep a processor busy for about as long as a click does."""
+    found: dict[int, str] = {}
+    for number in range(COMPUTED):
+        found[number % 5000] = str(number)
+
+
+def compute_for_ever() -> None:
+    """Keep a processor busy that nobody else wants."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    while True:
+        compute()
+
+
+def measure_machine(seconds: float, turns: int) -> dict[str, Phase]:
+    """Both phases with nothing to share but the machine: processors that are threads of one core, or that a hypervisor lends to others as well."""
+    processes = multiprocessing.get_context("spawn")
+    phases = {"alone": Phase(), "batch": Phase()}
+    for _ in range(turns):
+        for kind, phase in phases.items():
+            beside = [processes.Process(target=compute_for_ever, daemon=True) for _ in range(os.cpu_count() or 1) if kind == "batch"]
+            for process in beside:
+                process.start()
+            try:
+                for _ in range(int(seconds * RATE)):
+                    time.sleep(1 / RATE)
+                    began = time.monotonic()
+                    compute()
+                    phase.latencies.append((time.monotonic() - began) * 1000)
+            finally:
+                for process in beside:
+                    process.kill()
+                    process.join()
+    report("machine", phases)
     return phases
 
 
@@ -318,7 +370,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lab", default="demo", help="a lab with a deployed site (default: demo)")
-    parser.add_argument("--seconds", type=float, default=40, help="length of each phase (default: 40)")
+    parser.add_argument("--seconds", type=float, default=15, help="length of each phase of a turn (default: 15)")
+    parser.add_argument("--turns", type=int, default=4, help="how often each phase comes (default: 4)")
     parser.add_argument(
         "--batch-workers", type=int, default=1, help="workers of the demo's batch tier; 0: limits at the edge alone (default: 1)"
     )
@@ -331,15 +384,16 @@ def main() -> None:
     play("playbooks/site.yml", variables={"odoo_batch_workers": options.batch_workers}).expect_success()
     site = platform_site(lab, host)
     fill(site)
-    results = {"platform": measure(site, options.seconds)}
+    results = {"machine": measure_machine(options.seconds, options.turns), "platform": measure(site, options.seconds, options.turns)}
     web = int(host.run("docker exec odoo-main-web-1 sed -n 's/^workers = //p' /etc/odoo/odoo.conf"))
     with stock_site(host, site, web + options.batch_workers) as stock:
-        results["stock"] = measure(stock, options.seconds)
+        results["stock"] = measure(stock, options.seconds, options.turns)
     play("playbooks/site.yml").expect_success()
     figures = []
     for name, phases in results.items():
         figures.append(Figure(f"{name}_p95_ratio", WANTED, phases["batch"].p95 / phases["alone"].p95, ""))
-        figures.append(Figure(f"{name}_failed_clicks", 0, sum(len(phase.failures) for phase in phases.values()), ""))
+        if name != "machine":
+            figures.append(Figure(f"{name}_failed_clicks", 0, sum(len(phase.failures) for phase in phases.values()), ""))
     for figure in figures:
         sys.stdout.write("\t".join(figure.cells) + "\n")
     if options.write:
