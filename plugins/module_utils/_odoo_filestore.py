@@ -43,7 +43,7 @@ def is_shared(instance: Mapping[str, Any]) -> bool:
     return bool(instance.get("filestore"))
 
 
-def storage_record(filestore: Mapping[str, Any]) -> dict[str, Any]:
+def storage_record(filestore: Mapping[str, Any], collect: bool | None = None) -> dict[str, Any]:
     """Return the values of Odoo's C(fs.storage) record. The keys are not among them: botocore reads them from a file.
 
     * An object is named by its content's SHA-1. Names of files would be copied and deleted in S3 with each upload, two users who upload
@@ -54,6 +54,8 @@ def storage_record(filestore: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         filestore: ``endpoint``, ``bucket``, and if there are any ``region`` and ``ca_file``, a path in the container.
+        collect: Whether objects that nobody uses any more are deleted. None leaves it as it is, which is yes in a new storage and no after a restore or
+            a clone, until what it replaced is forgotten: that has its attachments in the same place.
     """
     client = {"region_name": filestore.get("region") or DEFAULT_REGION}
     if filestore.get("ca_file"):
@@ -79,9 +81,9 @@ def storage_record(filestore: Mapping[str, Any]) -> dict[str, Any]:
         "is_cacheable": False,
         "check_connection_method": False,
         "optimizes_directory_path": False,
-        "autovacuum_gc": True,
         "use_as_default_for_attachments": True,
         "use_filename_obfuscation": True,
+        **({} if collect is None else {"autovacuum_gc": collect}),
     }
 
 

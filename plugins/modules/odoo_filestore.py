@@ -58,6 +58,11 @@ options:
     description: Whether only to find out whether it can be done. Nothing is changed but a probe object, which is deleted at once.
     type: bool
     default: false
+  collect:
+    description:
+      - Whether objects that nobody has used for a day are deleted. Without it that stays as it is. It is off after a restore in place and a clone, because what
+        they replaced has its attachments in the same place, and on when that is forgotten.
+    type: bool
   move_seconds:
     description: Seconds after which moving ends; the next run goes on.
     type: int
@@ -96,6 +101,15 @@ local:
   returned: always
   type: int
   sample: 0
+record:
+  description: What the storage in Odoo shall say, in which there are no keys. Empty without O(filestore).
+  returned: always
+  type: dict
+  sample: {"protocol": "s3", "directory_path": "odoo-files/{db_name}"}
+owner:
+  description: Id of the database, which lies in its place in S3. Empty when nothing could be asked.
+  returned: always
+  type: str
 unreadable:
   description: Ids of attachments that cannot be moved, because their file is not in the data directory or has another content than it had.
   returned: always
@@ -135,8 +149,16 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     problems = [f"filestore.{key} is {found}, not {expected}" for key, found, expected in value_problems(filestore)]
     if problems:
         raise OdooError("\n".join(problems))
-    record = storage_record(filestore) if filestore else None
-    result: dict[str, Any] = {"changed": False, "changes": [], "moved": 0, "local": 0, "unreadable": []}
+    record = storage_record(filestore, module.params["collect"]) if filestore else None
+    result: dict[str, Any] = {
+        "changed": False,
+        "changes": [],
+        "moved": 0,
+        "local": 0,
+        "unreadable": [],
+        "owner": "",
+        "record": record or {},
+    }
     state = read_state(project, module)
     if state is None:
         if module.check_mode and record:
@@ -145,7 +167,7 @@ def converge(module: AnsibleModule, project: OdooProject) -> dict[str, Any]:
     words = refusal(record, state)
     if words:
         raise OdooError(words)
-    result["changes"], result["local"] = filestore_changes(record, state), state["local"]
+    result["changes"], result["local"], result["owner"] = filestore_changes(record, state), state["local"], state["owner"]
     if record is None or not (result["changes"] or state["local"]):
         return result
     if module.check_mode:
@@ -186,6 +208,7 @@ def main() -> None:
             "base_dir": {"type": "path", "default": "/opt/berth"},
             "filestore": {"type": "dict", "options": place},
             "only_check": {"type": "bool", "default": False},
+            "collect": {"type": "bool"},
             "move_seconds": {"type": "int", "default": 600},
             "lock_timeout": {"type": "int", "default": 300},
         },

@@ -140,6 +140,7 @@ class Store:
     Attributes:
         bucket: one that keeps nothing that was deleted; the tests make it beside the other.
         locked: the bucket of the example, which keeps every version for three weeks, whoever wants it gone.
+        others: identities beside those of the example, for the tests that add some.
         owner: access key and secret of who owns the buckets; no host of the platform has them.
         host: the machine.
         access_key: who reads, writes and lists there.
@@ -154,6 +155,7 @@ class Store:
     def __init__(self, host: Host, access_key: str, secret_key: str) -> None:
         """Nothing is started yet."""
         self.host, self.access_key, self.secret_key = host, access_key, secret_key
+        self.others: list[dict[str, Any]] = []
 
     def create(self, play: Player) -> None:
         """Start it, with no data. Made again it is as it was."""
@@ -191,7 +193,16 @@ class Store:
         actions = [f"{action}:{bucket}" for bucket in (self.bucket, self.locked) for action in ("Read", "Write", "List")]
         hosts = {"name": "hosts", "credentials": [{"accessKey": self.access_key, "secretKey": secret_key}], "actions": actions}
         owner = {"accessKey": self.owner[0], "secretKey": self.owner[1]}
-        return [hosts, {"name": "owner", "credentials": [owner], "actions": ["Admin", "Read", "Write", "List"]}]
+        return [hosts, {"name": "owner", "credentials": [owner], "actions": ["Admin", "Read", "Write", "List"]}, *self.others]
+
+    def boto(self, program: str) -> Any:
+        """Run a program as the owner of all buckets, with C(s3), a client, and return what it leaves in C(answer)."""
+        code = (
+            f"import boto3, json\ns3 = boto3.client('s3', endpoint_url='https://{self.host.address}:{PORT}', region_name='us-east-1',"
+            f" verify='/opt/berth/s3/tls/ca.crt', aws_access_key_id='{self.owner[0]}', aws_secret_access_key='{self.owner[1]}')\n"
+            f"answer = None\n{program}\nprint(json.dumps(answer))\n"
+        )
+        return json.loads(self.host.run("python3 -", stdin=code).splitlines()[-1])
 
     def let_in(self, secret_key: str) -> None:
         """Expect another secret key."""

@@ -65,7 +65,9 @@ class Copy:
         self.directory = site.data_dir / name
         self.data, self.socket, self.settings = (self.directory / part for part in ("postgresql", "socket", "config"))
         self.odoo_data = self.directory / "odoo"
-        self.server, self.odoo, self.network = (f"berth-restore-{name}-{part}" for part in ("postgresql", "odoo", "network"))
+        self.server, self.odoo, self.network, self.carrier = (
+            f"berth-restore-{name}-{part}" for part in ("postgresql", "odoo", "network", "objects")
+        )
         self.steps: dict[str, float] = {}
         self.login = "postgres"
 
@@ -112,7 +114,7 @@ class Copy:
 
     def remove(self) -> list[str]:
         """Remove everything of it, also of one that was interrupted. Returns what was there."""
-        found = [name for name in (self.odoo, self.server, f"{self.server}-recovery") if self.container_exists(name)]
+        found = [name for name in (self.carrier, self.odoo, self.server, f"{self.server}-recovery") if self.container_exists(name)]
         for name in found:
             run(["docker", "rm", "--force", "--volumes", name])
         networks = run(["docker", "network", "ls", "--quiet", f"--filter=name=^{self.network}$"]).split()
@@ -318,6 +320,15 @@ class Copy:
         )
         return list(found)
 
+    def stored(self, database: str) -> list[dict[str, Any]]:
+        """Every content that is not in the database itself, in S3 and in files: ``name`` (store_fname), ``size``, ``example`` (an attachment)."""
+        [found] = self.psql(
+            "SELECT coalesce(json_agg(json_build_object('name', store_fname, 'size', size, 'example', example)), '[]') FROM (SELECT store_fname,"
+            " max(file_size) AS size, min(id) AS example FROM ir_attachment WHERE store_fname IS NOT NULL GROUP BY store_fname ORDER BY store_fname) files",
+            database,
+        )
+        return list(found)
+
     def add_files(self, job: Job) -> None:
         """Take from the instance what was stored after the last set, where this host has it: no set has it yet."""
         if (job.manifest.get("attachments") or {}).get("location", "files") != "files":
@@ -481,6 +492,7 @@ class Copy:
             self.restore_files(job)
             self.add_files(job)
             [database_bytes] = self.psql("SELECT to_json(pg_database_size(current_database()))", job.database)
+            [objects] = self.psql("SELECT to_json(count(*)) FROM ir_attachment WHERE store_fname LIKE '%://%'", job.database)
             figures: dict[str, Any] = {}
             problems: list[str] = []
             if (job.manifest.get("attachments") or {}).get("location", "files") == "files":
@@ -509,6 +521,8 @@ class Copy:
             "extensions": self.psql(EXTENSIONS, job.database, login="postgres"),
             "address": address,
             "files": figures,
+            # Of attachments in S3, which are not in the copy.
+            "objects": objects,
             "problems": problems,
             "steps": self.steps,
         }

@@ -11,6 +11,7 @@
                                                           --more: before it, one of an older set or of a moment, by chance
     restore.py load --name NAME --database NEW …          load a copy's database into an empty one of the cluster
     restore.py files --name NAME --instance NAME [--aside …]  bring a copy's files beside an instance's, then in their place
+    restore.py objects --name NAME --instance NAME        bring what a copy names in S3 into an instance's place there; both, with keys, on standard input
 
 TARGET: --set ID | --time TIME | --lsn POSITION | --xid TRANSACTION, all before it; without one the newest set. Answers are JSON on standard output, progress
 is on standard error. Runs as root on the host, from playbooks and from a timer alike; config.json beside it says what there is. Needs docker, restic and zstd.
@@ -32,7 +33,7 @@ from typing import Any
 
 import rules
 from copies import Copy
-from loading import load, place_files
+from loading import load, place_files, place_objects
 from rules import Refused, Target
 from sources import Archive, Failed, Files, Job, Site, reading, say
 
@@ -120,7 +121,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "config.json")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("archive", "sets", "plan", "up", "drill", "remove", "load", "files"):
+    for name in ("archive", "sets", "plan", "up", "drill", "remove", "load", "files", "objects"):
         command = commands.add_parser(name)
         command.add_argument("--instance", default="")
         command.add_argument("--name", default="")
@@ -158,6 +159,8 @@ def perform(site: Site, options: argparse.Namespace) -> int:
                 answer = {"removed": copy.remove()}
             elif options.command == "load":
                 answer = load(site, copy, options.database, options.project)
+            elif options.command == "objects":
+                answer = place_objects(copy, options.instance, json.load(sys.stdin))
             else:
                 answer = place_files(site, copy, site.instance(options.instance), options.aside)
     print(json.dumps(answer))

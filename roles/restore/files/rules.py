@@ -523,6 +523,8 @@ SECRET_TABLES = ("ir_mail_server", "fetchmail_server", "payment_provider", "deli
 SECRET_PARAMETER = "(secret|password|passwd|token|api_?key|private_?key)"  # noqa: S105 - names
 # A key for TLS is kept as bytes.
 TEXTS = ("text", "character varying", "bytea")
+NOWHERE = {"options": "{}", "directory_path": "neutralised", "base_url": "", "base_url_for_files": ""}
+"""What says where a storage of the OCA's fs_storage is, and with which keys; column → what it becomes."""
 OWN_SERVER = "smtp_host = 'invalid'"
 """The mail server that Odoo's neutralize leaves active, so that no other is used."""
 
@@ -568,6 +570,11 @@ def neutralising(columns: Mapping[str, Mapping[str, str]]) -> list[str]:
     if "enabled" in columns.get("auth_oauth_provider", {}):
         statements.append("UPDATE auth_oauth_provider SET enabled = false")
     statements += [f"DELETE FROM {table}" for table in ("res_users_apikeys", "auth_totp_device") if table in columns]  # noqa: S608 - names are quoted
+    # Of files elsewhere: their servers, with keys where a module keeps them there, and addresses at which browsers fetch them.
+    if away := [f"{name} = '{value}'" for name, value in NOWHERE.items() if name in columns.get("fs_storage", {})]:
+        statements.append(f"UPDATE fs_storage SET {', '.join(away)}")  # noqa: S608 - names are quoted
+    if "fs_url" in columns.get("ir_attachment", {}):
+        statements.append("UPDATE ir_attachment SET fs_url = NULL WHERE fs_url IS NOT NULL")
     return statements
 
 
@@ -606,6 +613,8 @@ def leak_checks(columns: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     for table, names in secret_columns(columns).items():
         held = " OR ".join(f"{quoted(name)} <> ''" for name in names)
         checks[f"keys or passwords in {table} ({', '.join(names)})"] = f"SELECT count(*) FROM {quoted(table)} WHERE {held}"  # noqa: S608 - names are quoted
+    if away := [f"{name} <> '{value}'" for name, value in NOWHERE.items() if name in columns.get("fs_storage", {})]:
+        checks["storages of files elsewhere that have an address"] = f"SELECT count(*) FROM fs_storage WHERE {' OR '.join(away)}"  # noqa: S608
     for table in ("res_users_apikeys", "auth_totp_device"):
         if table in columns:
             checks[f"rows of {table}"] = f"SELECT count(*) FROM {table}"  # noqa: S608 - names are quoted
@@ -718,15 +727,63 @@ def row_problems(wanted: Mapping[str, int], found: Mapping[str, int], *, exact: 
     return problems
 
 
+def some(names: Sequence[str], shown: int = 10) -> str:
+    """Names for people, not all of many."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def file_problems(missing: Sequence[str], damaged: Sequence[str], shown: int = 10) -> list[str]:
     """Sentences about attachments whose file is not there or not what was stored."""
-
-    def some(names: Sequence[str]) -> str:
-        return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
     return [
-        *([f"{len(missing)} files of attachments are missing: {some(missing)}"] if missing else []),
-        *([f"{len(damaged)} files of attachments are damaged: {some(damaged)}"] if damaged else []),
+        *([f"{len(missing)} files of attachments are missing: {some(missing, shown)}"] if missing else []),
+        *([f"{len(damaged)} files of attachments are damaged: {some(damaged, shown)}"] if damaged else []),
+    ]
+
+
+# --- attachments in S3 --------------------------------------------------------------------------------------------------
+
+STORAGE = "berth"
+"""Code of the platform's storage in Odoo."""
+OBJECT = re.compile(rf"{STORAGE}://([0-9a-f]{{40}})")
+"""Where an attachment is, as the platform has Odoo write it: an object is named by its content."""
+
+
+def objects(stored: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What a clone needs of a bucket, and sentences about what cannot be brought.
+
+    Args:
+        stored: each ``name`` (store_fname of attachments), ``size`` and ``example`` (an attachment).
+    """
+    wanted, others = [], []
+    for one in stored:
+        if match := OBJECT.fullmatch(one["name"]):
+            wanted.append({"name": match[1], "size": one["size"], "label": f"{match[1]} (attachment {one['example']})"})
+        else:
+            others.append(f"{one['name']} (attachment {one['example']})")
+    return wanted, [
+        f"{len(others)} files of attachments are not in the bucket, and a clone does not bring them: {some(others)}"
+    ] if others else []
+
+
+def moving(record: Mapping[str, Any], owner: str, others: Iterable[str]) -> list[str]:
+    """Statements with which a copy's attachments are where its objects were brought to.
+
+    Args:
+        record: columns of the storage that say where.
+        owner: id of the database whose place that is. The copy becomes it; its own would be refused there.
+        others: names of objects that are there and which the copy does not need. It deletes them when nothing is aside any more.
+    """
+
+    def literal(text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    listed = ",".join(name for name in others if re.fullmatch(r"[0-9a-f]{40}", name))
+    columns = ", ".join(f"{quoted(name)} = {literal(str(record[name]))}" for name in ("options", "directory_path"))
+    return [
+        f"UPDATE fs_storage SET {columns} WHERE code = '{STORAGE}'",  # noqa: S608 - names are quoted
+        f"UPDATE ir_config_parameter SET value = {literal(owner)} WHERE key = 'database.uuid'",  # noqa: S608 - names are quoted
+        "INSERT INTO fs_file_gc (store_fname, fs_storage_code, create_date)"  # noqa: S608 - of hexadecimal digits
+        f" SELECT '{STORAGE}://' || name, '{STORAGE}', now() AT TIME ZONE 'UTC' FROM unnest('{{{listed}}}'::text[]) name ON CONFLICT (store_fname) DO NOTHING",
     ]
 
 

@@ -48,6 +48,13 @@ def test_only_what_differs_is_named() -> None:
     assert filestore.filestore_changes(RECORD, state(storage={**RECORD, "options": same})) == []
 
 
+def test_what_holds_back_the_collector_is_undone_by_who_says_so_alone() -> None:
+    held = state(storage={**RECORD, "autovacuum_gc": None})
+    assert filestore.filestore_changes(RECORD, held) == []
+    assert filestore.filestore_changes(filestore.storage_record(PLACE, True), held) == ["set autovacuum_gc of the storage"]
+    assert filestore.filestore_changes(filestore.storage_record(PLACE, False), held) == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "found", "words"),
     [
