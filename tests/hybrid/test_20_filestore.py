@@ -284,3 +284,19 @@ def test_nothing_is_deleted_until_what_stays_aside_is_forgotten(
     files = the.files(the.admin(host, lab, "acme"))
     assert files == {name: digest for name, digest in production.items() if name != "production 0"}
     assert site.play("playbooks/site.yml").expect_success().changed == []
+
+
+def test_after_a_restore_in_place_nothing_is_deleted_either(site: Site, host: Host, lab: Lab, production: dict[str, str]) -> None:
+    """What stays aside is in the same place as what was restored."""
+    newer = keep(the.admin(host, lab, "initech"), "newer than the set")
+    restore = {"target": "initech", "into": "place", "lose": "newer", "confirm": "initech"}
+    # Of what the set knows, one object was deleted since: it is there as an older version alone.
+    site.play("playbooks/restore.yml", restore).expect_success()
+    found = the.files(the.admin(host, lab, "initech"))
+    assert found == {**production, "production, deleted": hashlib.sha256(b"").hexdigest()}
+    site.collect("initech")
+    assert f"initech/{newer[1]}" in site.objects("initech")
+    assert site.play("playbooks/site.yml").expect_success().changed == []
+    assert psql(host, "SELECT autovacuum_gc FROM fs_storage", "initech") == ["f"]
+    site.play("playbooks/restore.yml", {"target": "initech", "forget": True, "confirm": "initech"}).expect_success()
+    assert psql(host, "SELECT autovacuum_gc FROM fs_storage", "initech") == ["t"]
