@@ -147,8 +147,8 @@ def molecule() -> list[Step]:
 
 
 def vm() -> list[Step]:
-    """A lab VM with a kernel of its own."""
-    return [scenario("vm")]
+    """Lab VMs with a kernel of their own."""
+    return [scenario("vm"), scenario("vm_site")]
 
 
 def scenario(name: str) -> Step:

@@ -21,6 +21,9 @@ PROPERTIES = (
     "ConditionTimestamp",
     "MainPID",
     "ActiveEnterTimestamp",
+    "InactiveEnterTimestamp",
+    "Type",
+    "RemainAfterExit",
 )
 
 
@@ -39,7 +42,9 @@ class Unit(NamedTuple):
     """False when the unit's own conditions forbid it to run here, e.g. a clock in a container."""
     pid: int
     since: float
-    """When it became active, in whole seconds since 1970; 0 when it is not."""
+    """When it became active, in whole seconds since 1970; 0 when it is not. Of what ends (``ends``), when it ended."""
+    ends: bool = False
+    """It does its work and is inactive after that, so that inactive does not mean that it has to be started."""
 
 
 def parse(output: str) -> dict[str, Unit]:
@@ -48,6 +53,7 @@ def parse(output: str) -> dict[str, Unit]:
     for block in output.strip().split("\n\n"):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
         if values.get("Id"):
+            ends = values.get("Type") == "oneshot" and values.get("RemainAfterExit") == "no"
             units[values["Id"]] = Unit(
                 load=values.get("LoadState", ""),
                 active=values.get("ActiveState", ""),
@@ -55,7 +61,8 @@ def parse(output: str) -> dict[str, Unit]:
                 # A unit that was never started says "no" too, without a time.
                 condition=values.get("ConditionResult") != "no" or not values.get("ConditionTimestamp"),
                 pid=int(values.get("MainPID") or 0),
-                since=float(values.get("ActiveEnterTimestamp", "").lstrip("@") or 0),
+                since=float(values.get("InactiveEnterTimestamp" if ends else "ActiveEnterTimestamp", "").lstrip("@") or 0),
+                ends=ends,
             )
     return units
 

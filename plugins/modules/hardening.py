@@ -43,8 +43,10 @@ options:
       - Name of a topic to what it wants. C(packages), C(files) (C(path), C(content), C(mode)), C(lines) (C(path), C(match), C(line), C(then), a command to run
         after its change where it is installed), C(modes) (C(path),
         which may be a pattern, C(mode), which takes away only, and C(group)), C(sysctl), C(modules) that shall not be loaded, C(mounts) (path to options),
-        C(masked) units, C(units) (C(name), C(state), C(files) after whose change it is restarted, C(probe), a command that fails where it cannot run),
-        C(ensure) (C(path), C(contains), C(argv)) and C(sshd), settings of its main file.
+        C(masked) units, C(units) (C(name), C(state), C(files) after whose change it is restarted, C(probe), a command that fails where it cannot run,
+        and of one that ends C(shows), which are C(lines) that C(argv) answers until its work is undone),
+        C(ensure) (C(path), C(contains), C(argv)) and C(sshd), settings of its main file. A file and what is ensured may have C(where), a path
+        without which the host is not concerned.
     type: dict
     default: {}
   switches:
@@ -153,11 +155,11 @@ class Host:
         missing = [name for name in self.wanted["packages"] if name not in found]
         if missing and self.change(f"installed {', '.join(missing)}"):
             _apt.install(self.module.run_command, missing)
-        for file in self.wanted["files"]:
+        for file in filter(self.concerns, self.wanted["files"]):
             self.write(Path(file["path"]), str(file["content"]), int(str(file.get("mode", "0644")), 8), file.get("validate", ""))
         for line in self.wanted["lines"]:
             self.line(Path(line["path"]), line["match"], line["line"], line.get("then", []))
-        for step in self.wanted["ensure"]:
+        for step in filter(self.concerns, self.wanted["ensure"]):
             self.ensure(step)
         # What was just run makes files anew, groupadd that with the groups before.
         for mode in self.wanted["modes"]:
@@ -188,6 +190,10 @@ class Host:
         return output
 
     # -- files
+
+    def concerns(self, step: dict[str, Any]) -> bool:
+        """Tell whether the host has what a step is about, where the step says what that is."""
+        return Path(step.get("where", "/")).exists()
 
     def write(self, path: Path, content: str, mode: int = 0o644, validate: str = "") -> bool:
         """Write a file of ours atomically where it differs, and tell whether it changed.
@@ -377,11 +383,19 @@ class Host:
         """Start a unit, or restart it where it is older than one of its files."""
         files = [Path(file) for file in unit.get("files", [])]
         stale = any(f"wrote {file}" in self.changes or (file.exists() and int(file.stat().st_mtime) > now.since) for file in files)
-        if now.active != "active":
+        if now.ends:
+            done = now.since and now.active == "inactive" and not stale
+            if not (done and self.shown(unit.get("shows", {}))) and self.change(f"ran {name}"):
+                _systemd.command(self.module.run_command, "start", name)
+        elif now.active != "active":
             if now.condition and self.change(f"started {name}"):
                 _systemd.command(self.module.run_command, "start", name)
         elif stale and self.change(f"restarted {name}"):
             _systemd.command(self.module.run_command, "restart", name)
+
+    def shown(self, shows: dict[str, Any]) -> bool:
+        """Tell whether what a unit has done is still there: every line in the answer of a command."""
+        return not shows or set(shows["lines"]) <= set(map(str.strip, self.call(shows["argv"]).splitlines()))
 
     # -- sshd
 

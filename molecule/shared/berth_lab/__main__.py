@@ -122,7 +122,7 @@ def _create(settings: Settings) -> dict[str, Any]:
             files = inventory.vm_files(settings, vm.name, hosts, servers)
             # One loads the images of a template; who comes meanwhile waits for them.
             with _lock(settings.cache):
-                vms.create(vm, addresses[vm.name], references[vm.image], settings, capabilities, files)
+                vms.create(vm, addresses[vm.name], references, settings, capabilities, files)
             changed.append(vm.name)
         elif there[vm.name]["State"]["Running"]:
             changed += [f"{vm.name}: hosts"] if vms.set_hosts(settings, vm.name, hosts) else []

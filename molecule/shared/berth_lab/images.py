@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .run import CommandError, LabError, run
-from .settings import MACHINE, TEMPLATE
+from .settings import MACHINE, MACHINE_TEMPLATE, TEMPLATE
 
 SUITE = "trixie"
 CONTEXT = Path(__file__).resolve().parent.parent / "image"
@@ -39,7 +39,7 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     """Return image references by flavour, building what is missing.
 
     Args:
-        flavours: "vm", "vm-docker", "vm-images", "vm-machine"; "base" always comes with them, and "vm-docker" with the last two.
+        flavours: "vm", "vm-docker", "vm-images", "vm-machine", "vm-machine-images"; "base" always comes with them, "vm-docker" with the last three.
         base_image: registry reference with digest, or "".
         debian_mirror: URL of a Debian archive, or "" for the machine's own.
         cache: directory for build logs.
@@ -56,20 +56,21 @@ def ensure_images(flavours: Iterable[str], base_image: str, debian_mirror: str, 
     debian = "berth-lab/debian:" + inputs_hash({"image": base_image.encode(), "mirror": mirror.encode()})
     tag = inputs_hash({"debian": debian.encode(), **context, **{f"site{path}": data for path, data in site.items()}})
     wanted = set(flavours)
-    over_docker = wanted & {MACHINE, TEMPLATE}
+    over_docker = wanted & {MACHINE, MACHINE_TEMPLATE, TEMPLATE}
     wanted = wanted - over_docker | {"base"} | ({"vm-docker"} if over_docker else set())
     images = {flavour: f"berth-lab/{flavour}:{tag}" for flavour in sorted(wanted)}
     built = _ensure_containers(images, debian, base_image, mirror, context, site, cache)
     if TEMPLATE in over_docker:
         # What it has more is in a volume, see preload.
         images[TEMPLATE] = images["vm-docker"]
-    if MACHINE in over_docker:
+    if over_docker - {TEMPLATE}:
         files = {file.name: file.read_bytes() for file in sorted(MACHINE_CONTEXT.iterdir())}
         images[MACHINE] = f"berth-lab/{MACHINE}:" + inputs_hash({"vm-docker": images["vm-docker"].encode(), **files})
         if not image_exists(images[MACHINE]):
             cache.mkdir(parents=True, exist_ok=True)
             _build(MACHINE_CONTEXT, MACHINE, images[MACHINE], images["vm-docker"], cache / f"build-{MACHINE}.log")
             built.append(MACHINE)
+        images[MACHINE_TEMPLATE] = images[MACHINE]
     return images, built
 
 

@@ -4,7 +4,7 @@
 """The platform's images in the engine of a new VM, as a virtual machine that was made from a template has them.
 
 An engine loads the archives once, into a volume. A VM's engine gets links to the files of its layers: no engine changes those, it makes
-layers and removes them.
+layers and removes them. A machine with a kernel of its own sees no files of the machine outside: it gets a disk with copies of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ LINK = f"""
 test -e "/volumes/$1/_data/complete" || exit {ABSENT}
 cp --archive --link "/volumes/$1/_data/overlay2" "/volumes/$2/_data/" && cp --archive "/volumes/$1/_data/image" "/volumes/$2/_data/"
 """
+# 16 GB are what the disk may hold in the end; what is empty takes no place.
+DISK = f"""
+test -e "/volumes/$1/_data/complete" || exit {ABSENT}
+root="/volumes/$2/_data/images"
+rm -rf "$root" && mkdir "$root" && cp --archive --link "/volumes/$1/_data/overlay2" "/volumes/$1/_data/image" "$root/" &&
+mke2fs -q -t ext4 -d "$root" "$root.img" 16G && rm -rf "$root"
+"""
 # What an interrupted run left is thrown away. Without a network: nothing runs in this engine.
 LOAD = """
 rm -rf /var/lib/docker/*
@@ -31,14 +38,15 @@ kill $! && wait $! && touch /var/lib/docker/complete
 """
 
 
-def fill(container: str, image: str, archives: Path, capabilities: Sequence[str]) -> None:
+def fill(container: str, image: str, archives: Path, capabilities: Sequence[str], machine: str = "") -> None:
     """Put the images into a VM that was created and not started. Without all archives nothing is done: deploying will bring the images.
 
     Args:
         container: the VM.
-        image: reference of its image, which has the engine.
+        image: reference of an image that has the engine.
         archives: directory that playbooks/images.yml wrote.
         capabilities: names of the capabilities that an engine needs.
+        machine: reference of its image where it has a kernel of its own.
 
     Raises:
         CommandError: an archive cannot be loaded.
@@ -52,13 +60,14 @@ def fill(container: str, image: str, archives: Path, capabilities: Sequence[str]
         return
     volume = "berth-lab-images-" + inputs_hash(dict.fromkeys([image, str(archives), *files], b""))
     run(["docker", "volume", "create", "--label", f"{LABEL}={archives}", volume])
+    give = (machine, DISK) if machine else (image, LINK)
     try:
-        _link(volume, container, image)
+        _give(volume, container, *give)
     except CommandError as error:
         if error.returncode != ABSENT:
             raise
         _load(volume, image, archives, files, capabilities)
-        _link(volume, container, image)
+        _give(volume, container, *give)
         _remove_others(volume, archives)
 
 
@@ -70,13 +79,15 @@ def _remove_others(volume: str, archives: Path) -> None:
             run(["docker", "volume", "rm", name])
 
 
-def _link(volume: str, container: str, image: str) -> None:
+def _give(volume: str, container: str, image: str, script: str) -> None:
     ask = '{{range .Mounts}}{{if eq .Destination "/var/lib/docker"}}{{.Name}}{{end}}{{end}}'
     target = run(["docker", "inspect", "--format", ask, container]).strip()
     volumes = Path(run(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume]).strip()).parents[1]
     # Links do not reach from one mount into another, so both are seen through the directory that they are in.
     mount = ["--mount", f"type=bind,source={volumes},target=/volumes"]
-    run(["docker", "run", "--rm", "--network", "none", *mount, "--entrypoint", "sh", image, "-c", LINK, "sh", volume, target], timeout=120)
+    run(
+        ["docker", "run", "--rm", "--network", "none", *mount, "--entrypoint", "sh", image, "-c", script, "sh", volume, target], timeout=600
+    )
 
 
 def _load(volume: str, image: str, archives: Path, files: Sequence[str], capabilities: Sequence[str]) -> None:

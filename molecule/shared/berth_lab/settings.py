@@ -17,7 +17,8 @@ from .run import LabError
 NAME_RULE = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 TEMPLATE = "vm-images"  # the flavour with the platform's images in its engine
 MACHINE = "vm-machine"  # the flavour that has a kernel of its own
-FLAVOURS = ("vm", "vm-docker", TEMPLATE, MACHINE)
+MACHINE_TEMPLATE = "vm-machine-images"  # the flavour with both
+FLAVOURS = ("vm", "vm-docker", TEMPLATE, MACHINE, MACHINE_TEMPLATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Vm:
         memory_mb: memory limit in MiB; there is no swap beyond it.
         cpus: limit of processor time in cores, None for all cores of the machine.
         image: "vm" (bare Debian), "vm-docker" (Docker Engine and Compose installed), "vm-images" (with the platform's images as well, once
-            they were built) or "vm-machine" (vm-docker under a kernel of its own).
+            they were built), "vm-machine" (vm-docker under a kernel of its own) or "vm-machine-images" (vm-images under one).
     """
 
     name: str
@@ -38,6 +39,16 @@ class Vm:
     memory_mb: int = 6144
     cpus: float | None = None
     image: str = "vm"
+
+    @property
+    def machine(self) -> bool:
+        """Whether it has a kernel of its own."""
+        return self.image in (MACHINE, MACHINE_TEMPLATE)
+
+    @property
+    def template(self) -> bool:
+        """Whether it comes with the platform's images."""
+        return self.image in (TEMPLATE, MACHINE_TEMPLATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +163,8 @@ def _vm(item: Mapping[str, Any], errors: list[str]) -> Vm:
         errors.append(f"lab_vms, {name}: image is {vm.image!r}; expected one of {', '.join(FLAVOURS)}")
     if not isinstance(vm.memory_mb, int) or vm.memory_mb < 256:
         errors.append(f"lab_vms, {name}: memory_mb is {vm.memory_mb!r}; expected MiB as a number of 256 or more, as in: 6144")
-    if vm.image == MACHINE and vm.cpus is not None and not (isinstance(vm.cpus, int) and vm.cpus > 0):
-        errors.append(f"lab_vms, {name}: cpus is {vm.cpus!r}; a {MACHINE} has whole cores, as in: 2")
+    if vm.machine and vm.cpus is not None and not (isinstance(vm.cpus, int) and vm.cpus > 0):
+        errors.append(f"lab_vms, {name}: cpus is {vm.cpus!r}; a {vm.image} has whole cores, as in: 2")
     elif vm.cpus is not None and not (isinstance(vm.cpus, int | float) and vm.cpus > 0):
         errors.append(f"lab_vms, {name}: cpus is {vm.cpus!r}; expected cores as a number above 0, as in: 1.5")
     return vm

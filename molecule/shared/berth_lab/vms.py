@@ -19,7 +19,7 @@ from typing import Any
 
 from . import preload
 from .run import CommandError, LabError, run
-from .settings import MACHINE, TEMPLATE, Settings, Vm
+from .settings import Settings, Vm
 
 LABEL = "berth.lab"  # the lab's name, on everything that it is made of
 OWNER = "berth.lab.project"  # the checkout that made it
@@ -69,11 +69,11 @@ def create_argv(vm: Vm, address: str, image: str, settings: Settings, capabiliti
         argv += ["--label", f"{key}={value}"]
     argv += ["--network", network_name(settings.name, settings.project), "--ip", address]
     memory_mb = vm.memory_mb
-    if vm.image == MACHINE:
+    if vm.machine:
         argv += ["--env", f"LAB_MEMORY_MB={vm.memory_mb}", "--env", f"LAB_CPUS={vm.cpus or os.cpu_count() or 1}"]
         memory_mb += EMULATOR_MEMORY_MB
     argv += ["--memory", f"{memory_mb}m", "--memory-swap", f"{memory_mb}m"]
-    if vm.cpus is not None and vm.image != MACHINE:
+    if vm.cpus is not None and not vm.machine:
         argv += ["--cpus", str(vm.cpus)]
     argv += [flag for name in capabilities for flag in ("--cap-add", name)]
     argv += [flag for option in ("seccomp", "apparmor", "systempaths") for flag in ("--security-opt", f"{option}=unconfined")]
@@ -85,22 +85,25 @@ def create_argv(vm: Vm, address: str, image: str, settings: Settings, capabiliti
     return [*argv, "--env", "container=docker", image]
 
 
-def create(vm: Vm, address: str, image: str, settings: Settings, capabilities: Sequence[str], files: Mapping[str, bytes]) -> None:
+def create(
+    vm: Vm, address: str, images: Mapping[str, str], settings: Settings, capabilities: Sequence[str], files: Mapping[str, bytes]
+) -> None:
     """Create and start a VM that does not exist.
 
     Args:
         vm: what to make.
         address: its fixed address.
-        image: reference of its image.
+        images: references by flavour.
         settings: its lab.
         capabilities: names of the capabilities to give.
         files: content by absolute path, put into it before its first boot.
     """
-    run(create_argv(vm, address, image, settings, capabilities))
+    run(create_argv(vm, address, images[vm.image], settings, capabilities))
     container = container_name(settings.name, vm.name, settings.project)
     run(["docker", "cp", "-", f"{container}:/"], stdin=archive(files))
-    if vm.image == TEMPLATE:
-        preload.fill(container, image, settings.project / ".cache" / "images", capabilities)
+    if vm.template:
+        archives = settings.project / ".cache" / "images"
+        preload.fill(container, images["vm-docker"], archives, capabilities, machine=images[vm.image] if vm.machine else "")
     start(settings, vm.name)
 
 
@@ -162,7 +165,7 @@ def wait(settings: Settings, addresses: Mapping[str, str], ssh: Sequence[str]) -
     Raises:
         LabError: a VM is not ready in time, with the end of its journal.
     """
-    machines = {vm.name for vm in settings.vms if vm.image == MACHINE}
+    machines = {vm.name for vm in settings.vms if vm.machine}
     with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
         ready = [pool.submit(_wait_one, settings, name, address, ssh, name in machines) for name, address in addresses.items()]
         errors = [str(error) for error in (future.exception() for future in ready) if error is not None]

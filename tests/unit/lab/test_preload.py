@@ -23,6 +23,7 @@ class Engine:
         self.filled: set[str] = set()
         self.loaded: list[str] = []
         self.linked: list[tuple[str, str]] = []
+        self.scripts: list[tuple[str, str]] = []
 
     def run(self, argv: list[str], **_options: object) -> str:
         match argv[1:3]:
@@ -43,6 +44,7 @@ class Engine:
                 if argv[-2] not in self.filled:
                     raise CommandError(argv, preload.ABSENT, "")
                 self.linked.append((argv[-2], argv[-1]))
+                self.scripts.append((argv[argv.index("sh") + 1], argv[argv.index("-c") + 1]))
         return ""
 
 
@@ -97,3 +99,13 @@ def test_an_archive_that_cannot_be_loaded_is_no_empty_vm(tmp_path: Path, monkeyp
     manifest(tmp_path, etcd="etcd-1.tar")
     with pytest.raises(CommandError, match="unexpected EOF"):
         preload.fill("vm1", "berth-lab/vm-docker:1", tmp_path, [])
+
+
+def test_a_machine_gets_a_disk_of_what_was_loaded_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(tmp_path)
+    monkeypatch.setattr(preload, "run", engine.run)
+    manifest(tmp_path, etcd="etcd-1.tar")
+    preload.fill("vm1", "berth-lab/vm-docker:1", tmp_path, [])
+    preload.fill("vm2", "berth-lab/vm-docker:1", tmp_path, [], machine="berth-lab/vm-machine:1")
+    assert engine.loaded == ["etcd-1.tar"]
+    assert engine.scripts == [("berth-lab/vm-docker:1", preload.LINK), ("berth-lab/vm-machine:1", preload.DISK)]

@@ -128,6 +128,17 @@ UnitFileState=
 ActiveEnterTimestamp=
 ConditionResult=no
 ConditionTimestamp=
+
+Type=oneshot
+RemainAfterExit=no
+Id=audit-rules.service
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=enabled
+ActiveEnterTimestamp=
+InactiveEnterTimestamp=@1795298007
+ConditionResult=yes
+ConditionTimestamp=@1795298006
 """
 
 
@@ -137,6 +148,8 @@ def test_units_are_read_in_one_call() -> None:
     assert not units["systemd-timesyncd.service"].condition
     assert units["nope.service"].condition
     assert units["nope.service"].load == "not-found"
+    # What ends is not active when it has done its work.
+    assert units["audit-rules.service"] == _systemd.Unit("loaded", "inactive", "enabled", True, 0, 1795298007.0, ends=True)
 
 
 def test_a_failing_unit_is_told_in_its_own_words() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,52 @@ def test_a_group_without_a_name_is_passed_over(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(hardening.os, "getgrouplist", lambda name, gid: [gid, 4242424])
     monkeypatch.setattr(Module, "run_command", lambda self, argv: (0, "allowgroups nobody-is-in-here\n", ""))
     assert "in none of AllowGroups" in hardening.Host(Module()).shut_out("root", Path("/dev/null"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("active", "since", "rules", "ran"),
+    [
+        ("inactive", 0, "-w /etc/ssh -p wa", True),  # never
+        ("inactive", 1000, "-w /etc/ssh -p wa", True),  # before its file was changed
+        ("inactive", 3000, "-w /etc/ssh -p wa", False),
+        ("inactive", 3000, "No rules", True),  # somebody took away what it did
+        ("failed", 3000, "-w /etc/ssh -p wa", True),
+    ],
+)
+def test_what_ends_is_not_started_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: str, since: float, rules: str, ran: bool
+) -> None:
+    path = tmp_path / "rules"
+    path.touch()
+    os.utime(path, (2000, 2000))
+    monkeypatch.setattr(Module, "run_command", lambda self, argv: (self.calls.append(argv), (0, f"{rules}\n", ""))[1])
+    module = Module()
+    unit = {"files": [str(path)], "shows": {"argv": ["auditctl", "-l"], "lines": ["-w /etc/ssh -p wa"]}}
+    state = hardening._systemd.Unit("loaded", active, "enabled", True, 0, since, ends=True)
+    hardening.Host(module).start("audit-rules.service", unit, state)  # type: ignore[arg-type]
+    assert (["systemctl", "start", "audit-rules.service"] in module.calls) is ran
+
+
+@pytest.mark.parametrize("grub", [True, False])
+def test_a_boot_loader_that_is_not_there_is_told_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grub: bool) -> None:
+    config, setting = tmp_path / "grub.cfg", tmp_path / "80-berth.cfg"
+    if grub:
+        config.write_text("linux /vmlinuz quiet\n", encoding="utf-8")
+
+    def run(self: Module, argv: list[str]) -> tuple[int, str, str]:
+        self.calls.append(argv)
+        config.write_text(f"linux /vmlinuz quiet {setting.read_text(encoding='utf-8')}", encoding="utf-8")
+        return 0, "", ""
+
+    monkeypatch.setattr(Module, "run_command", run)
+    steps = {
+        "files": [{"path": str(setting), "where": str(config), "content": "apparmor=1\n"}],
+        "ensure": [{"path": str(config), "where": str(config), "contains": ["apparmor=1"], "argv": ["update-grub"]}],
+        "modes": [{"path": str(config), "mode": "0600"}],
+    }
+    for expected in ([["update-grub"]] if grub else [], []):
+        module = Module(topics={"boot": steps})
+        hardening.Host(module).converge()  # type: ignore[arg-type]
+        assert module.calls == expected
+    assert setting.exists() is config.exists() is grub
+    assert not grub or config.stat().st_mode & 0o777 == 0o600
