@@ -16,7 +16,7 @@ description:
   - What this host may not do is tried and not guessed from its kind of virtualisation. It is named in RV(not_applied) and a warning.
   - sshd's configuration is judged by C(sshd -T) before anything is changed. It is refused when whoever runs this could not log in with it,
     or when it would let in whom the old one keeps out.
-    It is loaded by O(state=loaded) alone, which is quick, because sixty seconds later the old one comes back, unless O(state=confirmed) was
+    It is loaded by O(state=loaded) alone, which is quick, because O(confirm_seconds) later the old one comes back, unless O(state=confirmed) was
     called through a connection made since.
 attributes:
   check_mode:
@@ -53,6 +53,10 @@ options:
     description: Name of a topic to whether it is on. A topic that is not named is.
     type: dict
     default: {}
+  confirm_seconds:
+    description: Seconds after which a configuration of sshd that nobody confirmed is taken back.
+    type: int
+    default: 60
 """
 
 EXAMPLES = r"""
@@ -133,7 +137,6 @@ SOMEBODY = "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
 BEFORE = Path("/etc/ssh/.sshd_config.berth-before")
 PENDING = Path("/run/berth-sshd-pending.json")
 REVERT_UNIT = "berth-sshd-revert"
-REVERT_SECONDS = 60
 
 
 class Host:
@@ -552,7 +555,7 @@ class Host:
         self.module.run_command(["systemctl", "reset-failed", f"{REVERT_UNIT}.service"])
         PENDING.write_text(json.dumps({"since": time.clock_gettime(time.CLOCK_BOOTTIME)}), encoding="ascii")
         script = f"mv -f {BEFORE} {SSHD} && rm -f {PENDING} && /usr/sbin/sshd -t && systemctl reload ssh.service"
-        timer = [f"--on-active={REVERT_SECONDS}", "--timer-property=AccuracySec=1s", f"--unit={REVERT_UNIT}"]
+        timer = [f"--on-active={self.module.params['confirm_seconds']}", "--timer-property=AccuracySec=1s", f"--unit={REVERT_UNIT}"]
         self.call(["systemd-run", "--quiet", "--collect", *timer, "/bin/sh", "-c", script])
 
     def session(self) -> float:
@@ -574,7 +577,7 @@ class Host:
             if self.module.check_mode:
                 return
             raise _hardening.HardeningError(
-                f"no configuration of sshd waits: the old one came back because nobody confirmed the new one within {REVERT_SECONDS} s. "
+                f"no configuration of sshd waits: the old one came back because nobody confirmed the new one within {self.module.params['confirm_seconds']} s. "
                 "Run again; where many hosts take turns, with more of them at once (--forks)"
             )
         since = float(json.loads(PENDING.read_text(encoding="ascii"))["since"])
@@ -582,7 +585,7 @@ class Host:
         if began and began < since:
             raise _hardening.HardeningError(
                 f"this connection was made {since - began:.0f} s before sshd got its new configuration and proves nothing. "
-                f"Use meta: reset_connection before. The old configuration comes back within {REVERT_SECONDS} s."
+                f"Use meta: reset_connection before. The old configuration comes back within {self.module.params['confirm_seconds']} s."
             )
         if not began:
             self.not_applied["confirmation"] = "this is no SSH connection; sshd's own test has to do"
@@ -602,6 +605,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "loaded", "confirmed"], "default": "present"},
             "topics": {"type": "dict", "default": {}},
             "switches": {"type": "dict", "default": {}},
+            "confirm_seconds": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )

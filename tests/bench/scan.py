@@ -36,6 +36,8 @@ SSG_SHA256 = "cfde145916f1f37ec96c0fe2a9ea5f44a2db0ee6f0a2dacfcf86534c0977755a"
 PROFILE = "xccdf_org.ssgproject.content_profile_cis_level1_server"
 WAIVERS = Path(__file__).with_name("scan_waivers.yml")
 RULES = "/tmp/berth-scan-arf.xml"
+KEPT = "scan.json"
+"""What the last scan found, beside the other files of its lab."""
 SLOW = {"ANSIBLE_TIMEOUT": "120"}
 """For an emulated processor, on which a login takes its time."""
 # As a machine that is rented has it: without one, the scanner passes over its rules. It is put on no disk, QEMU loads the kernel itself.
@@ -83,6 +85,43 @@ def virtualisation(host: Host) -> str:
     if host.run("systemd-detect-virt --container", check=False).strip() != "none":
         return ""
     return host.run("systemd-detect-virt", check=False).strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was found on a host, before it is judged.
+
+    Attributes:
+        where: what was measured where and with what.
+        kind: as ``virtualisation`` says.
+        before: before hardening, where that was looked at.
+        after: after it.
+        seconds: what the run took that had nothing to do.
+        changed: how many tasks changed something in it.
+    """
+
+    where: str
+    kind: str
+    before: Scan | None
+    after: Scan
+    seconds: float
+    changed: int
+
+    def keep(self, file: Path) -> None:
+        """Write it down, so that it can be judged again by other waivers."""
+        file.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def kept(cls, file: Path) -> Measured:
+        """Read what was written down.
+
+        Raises:
+            SystemExit: nothing was.
+        """
+        if not file.exists():
+            raise SystemExit(f"There is no {file}: scan this lab first, without --again.")
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return cls(**{**data, **{name: Scan(**data[name]) for name in ("before", "after") if data[name]}})
 
 
 def prepare(host: Host, kind: str) -> dict[str, str]:
@@ -173,8 +212,9 @@ def share(result: Scan, without: int = 0) -> float:
     return 100 * result.count("pass") / (result.applicable - without)
 
 
-def figures(before: Scan | None, after: Scan, waivers: Waivers, again: Run, kind: str) -> list[Figure]:
+def figures(measured: Measured, waivers: Waivers) -> list[Figure]:
     """Everything that is promised, and where it began."""
+    before, after, emulated = measured.before, measured.after, measured.kind == "qemu"
     unwaived = [name for name in after.failed if not waivers.reason(name)]
     warnings = [name for name in after.warnings if not waivers.reason(name)]
     suggestions = [name for name in after.suggestions if not waivers.reason(name)]
@@ -190,10 +230,10 @@ def figures(before: Scan | None, after: Scan, waivers: Waivers, again: Run, kind
         Figure("ssh_audit_fail", 0, len(after.ssh[0]), "algorithms"),
         Figure("ssh_audit_warn", 0, len(after.ssh[1]), "algorithms"),
         # How long it takes is a promise for a processor that is there.
-        Figure("hardening_unchanged", 0 if kind == "qemu" else 6, again.seconds, "s", least=kind == "qemu"),
-        Figure("hardening_unchanged_changes", 0, len(again.changed), "tasks"),
+        Figure("hardening_unchanged", 0 if emulated else 6, measured.seconds, "s", least=emulated),
+        Figure("hardening_unchanged_changes", 0, measured.changed, "tasks"),
     ]
-    if not kind:
+    if not measured.kind:
         rows.append(Figure("cis_level1_that_can_apply", 95, share(after, cannot), "%", least=True))
     if before:
         rows += [
@@ -204,11 +244,16 @@ def figures(before: Scan | None, after: Scan, waivers: Waivers, again: Run, kind
     return sorted(rows, key=lambda row: ("lynis", "cis", "ssh", "hardening").index(row.name.partition("_")[0]))
 
 
-def heading(versions: dict[str, str], where: str, rows: list[Figure]) -> list[str]:
-    """What was measured where and with what, and the figures."""
+def circumstances(versions: dict[str, str], where: str) -> str:
+    """What was measured where and with what."""
     tools = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine()}, with `make scan`, {where}: {tools}."
+
+
+def heading(where: str, rows: list[Figure]) -> list[str]:
+    """The circumstances, and the figures."""
     return [
-        f"Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine()}, with `make scan`, {where}: {tools}.",
+        where,
         "",
         "| Figure | Wanted | Got | Unit | |",
         "|---|---:|---:|---|---|",
@@ -216,35 +261,41 @@ def heading(versions: dict[str, str], where: str, rows: list[Figure]) -> list[st
     ]
 
 
-def table(rows: list[Figure], before: Scan | None, after: Scan, waivers: Waivers, versions: dict[str, str], where: str) -> str:
-    """The section of docs/benchmarks.md."""
+def judge(measured: Measured, waivers: Waivers) -> tuple[list[Figure], str]:
+    """Return the figures and their section of docs/benchmarks.md, and say what is left."""
+    before, after = measured.before, measured.after
+    if measured.kind:
+        # It has all that a container lacks, so it is forgiven nothing of that.
+        waivers = dataclasses.replace(waivers, cannot={})
+    left = [*after.failed, *(f"Lynis {name}" for name in (*after.warnings, *after.suggestions))]
+    reasons = {name: waivers.reason(name.removeprefix("Lynis ")) for name in left}
+    for name in (*left, *after.ssh[0], *after.ssh[1]):
+        say(f"{name}: {reasons.get(name) or 'NO WAIVER'}")
+    rows = figures(measured, waivers)
     began = f"before: {before.count('pass')} pass, {len(before.failed)} fail; " if before else ""
     lines = [
-        *heading(versions, where, rows),
+        *heading(measured.where, rows),
         "",
         f"CIS {began}after: {after.count('pass')} pass, {len(after.failed)} fail.",
         "",
         "| Left | Why |",
         "|---|---|",
-        *(f"| {name} | {waivers.reason(name) or '**no waiver**'} |" for name in after.failed),
-        *(f"| Lynis {name} | {waivers.reason(name) or '**no waiver**'} |" for name in (*after.warnings, *after.suggestions)),
+        *(f"| {name} | {reason or '**no waiver**'} |" for name, reason in reasons.items()),
     ]
-    return "\n".join(lines)
+    return rows, "\n".join(lines)
 
 
-def scan_host(lab: Lab, waivers: Waivers, kind: str, *, after_only: bool) -> tuple[list[Figure], str]:
-    """Scan a bare VM, harden it, scan it again; return the figures and their section of docs/benchmarks.md."""
+def scan_host(lab: Lab, kind: str, *, after_only: bool) -> Measured:
+    """Scan a bare VM, harden it, scan it again."""
     host, player = lab.host, Player(lab, say)
 
     def play(playbook: str) -> Run:
         # Only members of one group may log in, as the benchmark wants it.
-        variables = {"hardening_ssh_groups": [str(host.variables["ansible_user"])]}
+        variables = {"hardening_ssh_groups": [str(host.variables["ansible_user"])], "hardening_confirm_seconds": 600}
         return player(playbook, variables=variables, settings=SLOW, timeout=7200).expect_success()
 
     where = "on a bare lab VM, a container whose kernel is not its own"
     if kind:
-        # It has all that a container lacks, so it is forgiven nothing of that.
-        waivers = dataclasses.replace(waivers, cannot={})
         processor = "emulated" if kind == "qemu" else f"run by {kind}"
         where = f"on a lab VM with a kernel of its own ({host.run('uname -r').strip()}) and a processor that is {processor}"
     versions = prepare(host, kind)
@@ -253,13 +304,7 @@ def scan_host(lab: Lab, waivers: Waivers, kind: str, *, after_only: bool) -> tup
     play("playbooks/harden.yml")
     host.run("while systemctl is-active --quiet berth-aide-init; do sleep 1; done", timeout=1800)
     again = play("playbooks/harden.yml")
-    after = scan(host)
-    for name in after.failed:
-        say(f"CIS {name}: {waivers.reason(name) or 'NO WAIVER'}")
-    for name in (*after.warnings, *after.suggestions, *after.ssh[0], *after.ssh[1]):
-        say(f"{name}: {waivers.reason(name) or 'NO WAIVER'}")
-    rows = figures(before, after, waivers, again, kind)
-    return rows, table(rows, before, after, waivers, versions, where)
+    return Measured(circumstances(versions, where), kind, before, scan(host), again.seconds, len(again.changed))
 
 
 def scan_site(lab: Lab, checkout: Path | None, waivers: Waivers) -> tuple[list[Figure], str]:
@@ -288,7 +333,7 @@ def scan_site(lab: Lab, checkout: Path | None, waivers: Waivers) -> tuple[list[F
     own = any(virtualisation(host) for host in lab.hosts.values())
     kinds = "a machine with a kernel of its own" if own else "a container whose kernel is not its own"
     lines = [
-        *heading(versions, f"on the lab {lab.name}, deployed by the collection, {kinds}", rows),
+        *heading(circumstances(versions, f"on the lab {lab.name}, deployed by the collection, {kinds}"), rows),
         "",
         "| Left | What | Why |",
         "|---|---|---|",
@@ -306,6 +351,9 @@ def main() -> None:
         "--docker-bench", type=Path, help="a checkout of https://github.com/docker/docker-bench-security, to be run on the platform"
     )
     parser.add_argument("--after-only", action="store_true", help="do not scan before hardening, which takes long on an emulated processor")
+    parser.add_argument(
+        "--again", action="store_true", help="judge what the last scan of the bare VM found, as after a change of the waivers"
+    )
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     options = parser.parse_args()
     bare, platform = (Lab(name, (REPOSITORY / ".cache/lab" / name / "inventory",)) for name in (options.lab, options.platform))
@@ -317,9 +365,11 @@ def main() -> None:
     waivers = Waivers(**yaml.safe_load(WAIVERS.read_text(encoding="utf-8")))
     done = {}
     if bare.directory.is_dir():
-        kind = virtualisation(bare.host)
-        done["scan-machine" if kind else "scan"] = scan_host(bare, waivers, kind, after_only=options.after_only)
-    if platform.directory.is_dir():
+        if not options.again:
+            scan_host(bare, virtualisation(bare.host), after_only=options.after_only).keep(bare.directory / KEPT)
+        measured = Measured.kept(bare.directory / KEPT)
+        done["scan-machine" if measured.kind else "scan"] = judge(measured, waivers)
+    if platform.directory.is_dir() and not options.again:
         done["scan-platform"] = scan_site(platform, options.docker_bench, waivers)
     for section, (rows, text) in done.items():
         for row in rows:

@@ -22,7 +22,7 @@ class Module:
     """As much of AnsibleModule as a host needs."""
 
     def __init__(self, check_mode: bool = False, **params: Any) -> None:
-        self.params = {"topics": {}, "switches": {}, **params}
+        self.params = {"topics": {}, "switches": {}, "confirm_seconds": 60, **params}
         self.check_mode = check_mode
         self.calls: list[list[str]] = []
 
