@@ -363,8 +363,13 @@ class Host:
             _systemd.command(self.module.run_command, "daemon-reload")
         states = _systemd.show(self.module.run_command, names)
         for name in self.wanted["masked"]:
-            if name in states and states[name].load == "loaded" and self.change(f"masked {name}"):
+            now = states.get(name)
+            if now and now.load == "loaded" and self.change(f"masked {name}"):
+                # A timer that runs while it is masked has failed for systemd, and the host is degraded until it boots.
+                _systemd.command(self.module.run_command, "stop", name)
                 _systemd.command(self.module.run_command, "mask --now --quiet", name)
+            elif now and (now.load, now.active) == ("masked", "failed") and self.change(f"forgot that {name} failed"):
+                _systemd.command(self.module.run_command, "reset-failed", name)
         for name, unit in wanted.items():
             now = states.get(name)
             if now is None or now.load == "not-found":

@@ -145,3 +145,20 @@ def test_a_boot_loader_that_is_not_there_is_told_nothing(tmp_path: Path, monkeyp
         assert module.calls == expected
     assert setting.exists() is config.exists() is grub
     assert not grub or config.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("load", "active", "verbs"),
+    [
+        ("loaded", "active", ["stop", "mask"]),
+        ("masked", "failed", ["reset-failed"]),
+        ("masked", "inactive", []),
+        ("not-found", "inactive", []),
+    ],
+)
+def test_a_timer_is_stopped_before_it_is_masked(monkeypatch: pytest.MonkeyPatch, load: str, active: str, verbs: list[str]) -> None:
+    state = hardening._systemd.Unit(load, active, "", True, 0, 0)
+    monkeypatch.setattr(hardening._systemd, "show", lambda run, names: dict.fromkeys(names, state))
+    module = Module(topics={"integrity": {"masked": ["dailyaidecheck.timer"]}})
+    hardening.Host(module).units()  # type: ignore[arg-type]
+    assert [argv[1] for argv in module.calls] == verbs
