@@ -31,8 +31,9 @@ def hardened(host: Host, play: Player) -> Run:
     return play(PLAYBOOK, **SLOW).expect_success()
 
 
-def test_second_run_changes_nothing_and_nothing_is_forbidden(hardened: Run) -> None:
+def test_second_run_changes_nothing_and_nothing_is_forbidden(host: Host, hardened: Run) -> None:
     assert hardened.changed == []
+    assert host.run("systemctl is-system-running", check=False) == "running\n", host.run("systemctl --failed")
     assert "this host may not do all of it" not in hardened.text
 
 
