@@ -167,6 +167,21 @@ class Host:
             "find /opt/berth /var/lib/berth -maxdepth 2 -printf '%p %U:%G %m\\n' | sort"
         ).splitlines()
 
+    def boot_id(self) -> str:
+        """What the kernel calls the boot that it is in; a lab VM that is a container has that of the machine around it."""
+        return self.run("cat /proc/sys/kernel/random/boot_id", timeout=30)
+
+    def wait_for_boot(self, before: str, *, seconds: float) -> None:
+        """Wait until it is in another boot than ``before``. While it is down it does not answer."""
+
+        def booted() -> bool:
+            try:
+                return self.boot_id() != before
+            except subprocess.TimeoutExpired:
+                return False
+
+        wait_for(f"another boot of {self.name}", booted, seconds=seconds, interval=2)
+
     def wait_until_healthy(self, *, seconds: float = 120, names: Sequence[str] = ()) -> None:
         """Wait until all (or the named) containers run and are healthy."""
 

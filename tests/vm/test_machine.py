@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.berth.odoo.tests.support.lab import wait_for
-
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
 
@@ -33,16 +31,9 @@ def test_kernel_is_the_hosts_own(host: Host) -> None:
 def test_everything_comes_back_after_a_reboot(host: Host) -> None:
     """A reboot of the kernel: units, Docker and a file are there again, with nobody's help."""
     host.run("echo kept > /root/kept")
-    before = host.run(f"cat {BOOT_ID}")
+    before = host.boot_id()
     subprocess.run([*host.ssh, "sudo -n systemctl reboot"], capture_output=True, timeout=120, check=False)
-
-    def rebooted() -> bool:
-        try:
-            return host.run(f"cat {BOOT_ID}", timeout=30) != before
-        except subprocess.TimeoutExpired:
-            return False
-
-    wait_for("a boot", rebooted, seconds=BOOT, interval=2)
+    host.wait_for_boot(before, seconds=BOOT)
     host.run("systemctl is-system-running --wait", timeout=BOOT)  # ends with 0 only when no unit has failed
     assert host.run("cat /root/kept") == "kept\n"
     assert host.run("docker info --format '{{.Driver}}'", timeout=120).strip() == "overlay2"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.berth.odoo.tests.support.lab import wait_for
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 # Seconds, on an emulated processor that others slow down.
 SLOW: dict[str, Any] = {"timeout": 2400, "settings": {"ANSIBLE_TIMEOUT": "120"}}
 BOOT = 900
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SAFE = {"ttl": 30, "margin": 5}
 """The role's plan `safe`."""
 
@@ -83,16 +81,9 @@ def test_a_leader_whose_patroni_hangs_is_reset_before_its_lease_ends_and_comes_b
     host.run("cat > /root/write.sql", stdin="INSERT INTO written VALUES (clock_timestamp()) \\watch 0.2\n")
     host.run(f"systemd-run --quiet --unit=berth-test-writer sh -c '{PSQL} < /root/write.sql'")
     wait_for("a write", lambda: sql(host, "SELECT count(*) FROM written") != "0", seconds=60)
-    before = host.run(f"cat {BOOT_ID}")
+    before = host.boot_id()
     hung = float(host.run(f"kill -STOP $({PATRONI}); date +%s.%N"))
-
-    def reset() -> bool:
-        try:
-            return host.run(f"cat {BOOT_ID}", timeout=30) != before
-        except subprocess.TimeoutExpired:
-            return False
-
-    wait_for("a reset", reset, seconds=BOOT, interval=2)
+    host.wait_for_boot(before, seconds=BOOT)
     host.wait_until_healthy(seconds=BOOT)
     wait_for("a leader", lambda: sql(host, "SELECT pg_is_in_recovery()") == "f", seconds=BOOT, interval=2)
     last = float(sql(host, "SELECT extract(epoch FROM max(at)) FROM written"))

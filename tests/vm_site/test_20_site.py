@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
 BOOT = 900  # seconds
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def answers(lab: Lab, url: str) -> bool:
@@ -39,16 +38,9 @@ def test_firewall_is_closed_around_it(host: Host, play: Player, lab: Lab, url: s
 
 
 def test_everything_is_there_again_after_a_reboot(host: Host, lab: Lab, url: str) -> None:
-    before = host.run(f"cat {BOOT_ID}")
+    before = host.boot_id()
     subprocess.run([*host.ssh, "sudo -n systemctl reboot"], capture_output=True, timeout=120, check=False)
-
-    def rebooted() -> bool:
-        try:
-            return host.run(f"cat {BOOT_ID}", timeout=30) != before
-        except subprocess.TimeoutExpired:
-            return False
-
-    wait_for("a boot", rebooted, seconds=BOOT, interval=2)
+    host.wait_for_boot(before, seconds=BOOT)
     assert host.run("systemctl is-system-running --wait", timeout=BOOT, check=False).strip() == "running", host.run("systemctl --failed")
     host.wait_until_healthy(seconds=BOOT)
     wait_for("Odoo's login page", lambda: answers(lab, url), seconds=BOOT, interval=2)
