@@ -174,6 +174,8 @@ def measure(host: Host, clerks: Clerks, megabytes: int) -> tuple[list[Figure], l
         say("restore the dump")
         sql(host, "CREATE DATABASE bench_restored", "postgres")
         logical = timed(host, f"{INSIDE} pg_restore -h /run/postgresql -U postgres -j2 -d bench_restored {SCRATCH}.dump")
+        # What is copied below is the one database as well, and the disk has room for a large one.
+        sql(host, "DROP DATABASE bench_restored WITH (FORCE)", "postgres")
         say("restore the backup from the store, and one from the same disk")
         restore = f"pgbackrest --stanza=berth --repo=1 --process-max=2 --pg1-path={SCRATCH} --archive-mode=off --type=immediate restore"
         host.run(EMPTY)
