@@ -365,8 +365,8 @@ def site_configuration(site: Mapping[str, Any], trusted: Sequence[str] = (), net
         service = services.get(kind, f"{name}-web").removeprefix(f"{name}-")
         # Innermost: what is sent again is what the other middlewares have let through once.
         again = ["again"] if len(site.get(service) or []) > 1 else []
-        compress = "compress-assets" if kind == "static" else "compress"
-        return [*(middlewares.get(kind) or ["headers", *outside, compress, "buffering", *inside]), *again]
+        compress = ["vary", "compress-assets"] if kind == "static" else ["compress"]
+        return [*(middlewares.get(kind) or ["headers", *outside, *compress, "buffering", *inside]), *again]
 
     # One router asks for the certificate, which then serves all of them.
     asks = {"web": {"tls": {"certResolver": ACME, "domains": [_acme_names(site)]}}} if site["certificate"] == ACME else {}
@@ -464,8 +464,10 @@ def common_configuration(
                 "headers": {"headers": headers},
                 # The first that a client takes. zstd takes a third of brotli's time.
                 "compress": {"compress": {"encodings": ["zstd", "gzip", "br"], "minResponseBodyBytes": 1024}},
-                # A browser asks for a bundle once in a year or a release, and brotli makes that a sixth smaller.
+                # A browser asks for a bundle once in a year or a release, and brotli makes that a sixth smaller. What Odoo sends compressed stays as it is.
                 "compress-assets": {"compress": {"encodings": ["br", "zstd", "gzip"], "minResponseBodyBytes": 1024}},
+                # Odoo says so of bundles, and Traefik of what it compresses: twice, or not at all.
+                "vary": {"headers": {"customResponseHeaders": {"Vary": "Accept-Encoding"}}},
                 "buffering": {
                     "buffering": {
                         "maxRequestBodyBytes": maximum_body_mb * 1024 * 1024,

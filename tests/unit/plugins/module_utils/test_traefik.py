@@ -152,6 +152,11 @@ def test_what_odoo_works_on_is_counted_and_not_who_is_slow() -> None:
     assert chains["main-login"] == ["headers", "main-login", "compress", "buffering", "again"]
 
 
+def test_answers_of_static_files_vary_once() -> None:
+    """Odoo says so of what it compressed itself, Traefik adds it to what it compresses and to nothing else: outside of that it is written once."""
+    assert routers()["main-static"]["middlewares"] == ["headers", "vary", "compress-assets", "buffering"]
+
+
 def test_servers_of_their_own_answer_machines_and_reports() -> None:
     site = {**SITE, "workers": 4, "batch": ["http://odoo-main-batch:8069"], "batch_workers": 2}
     http = files(site)["site-main"]["http"]

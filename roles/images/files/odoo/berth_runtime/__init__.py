@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 
-from . import logs, remote, repeat, sessions
+from . import bundles, logs, remote, repeat, sessions
 
 
 def post_load() -> None:
     """Put the pieces in place. Odoo calls this once, before it serves anything."""
-    logs.post_load(numbered=os.environ.get("BERTH_REQUEST_IDS") == "1", as_json=os.environ.get("BERTH_LOG") == "json")
+    answers = os.environ.get("BERTH_REQUEST_IDS") == "1"
+    logs.post_load(numbered=answers, as_json=os.environ.get("BERTH_LOG") == "json")
     remote.post_load()
+    if answers:
+        bundles.post_load()
     if file := os.environ.get("BERTH_SESSIONS"):
         sessions.post_load(file)
     else:
