@@ -47,6 +47,7 @@ SPEED = 4096  # bytes a second of a slow client
 DOWNLOAD_BYTES = 12 * 1024 * 1024
 UPLOAD_SECONDS = 400  # that a whole upload would take: longer than all need to begin and clerks to work
 TOGETHER = 4  # slow clients that begin, or end, at the same moment: they shall be slow, not a crowd
+QUIET_S = 5  # in which nothing more arrives: the page is there
 SMALL_BUNDLE = 10_000  # bytes below which Odoo leaves a bundle to the edge
 WEIGHT = """
 const loaded = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
@@ -280,7 +281,16 @@ def loaded(lab: Lab, host: Host, site: Site, client: Odoo) -> list[tuple[str, in
             driver.execute("cdp", {"cmd": "Network.setCookie", "params": {"url": site.url, "name": cookie.name, "value": cookie.value}})
         driver.get(f"{site.url}/odoo")
         wait_for("the back office", lambda: driver.execute_script("return !!document.querySelector('.o_main_navbar')"), seconds=120)
-        return [(name.removeprefix(site.url), size, whole) for name, size, whole in driver.execute_script(WEIGHT)]
+        entries: list[Any] = []
+
+        def quiet() -> bool:
+            nonlocal entries
+            before, entries = entries, driver.execute_script(WEIGHT)
+            return before == entries
+
+        # Fonts and what the first screen asks for come after it, later where the program takes longer to arrive.
+        wait_for("the rest of the page", quiet, seconds=60, interval=QUIET_S)
+        return [(name.removeprefix(site.url), size, whole) for name, size, whole in entries]
 
 
 def compressed(client: Odoo, path: str) -> bool:
