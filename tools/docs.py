@@ -254,7 +254,9 @@ def _open_ports(inventory: Path) -> str:
 
     everything = yaml.safe_load((inventory / "hosts.yml").read_text(encoding="utf-8"))["all"]
     common = yaml.safe_load((inventory / "group_vars/all/main.yml").read_text(encoding="utf-8"))
-    hostvars = {host: {**common, **variables} for host, variables in everything["hosts"].items()}
+    # Backups are what an operator adds, and a port where there are several database hosts.
+    backups = {"backup_repositories": [{"name": "offsite"}]}
+    hostvars = {host: {**common, **backups, **variables} for host, variables in everything["hosts"].items()}
     groups = {group: list(content["hosts"]) for group, content in everything["children"].items()}
     placeholder = "192.0.2.22"
     names = {variables["host_address"]: host for host, variables in everything["hosts"].items() if "host_address" in variables}

@@ -79,7 +79,8 @@ def topology(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping
     }
     instances = {host: hostvars[host].get("odoo_instances") for host in hosts}
     floating = next(filter(None, (str(hostvars[host].get("keepalived_address") or "") for host in tiers["edge"])), "")
-    openings = needed(tiers, addresses, found, instances, ports, floating=bool(floating))
+    backups = any(hostvars[host].get("backup_repositories") for host in tiers["database"])
+    openings = needed(tiers, addresses, found, instances, ports, floating=bool(floating), backups=backups)
     destinations = reverse(openings, addresses, floating, {host: int(https) for host, (_http, https) in ports.items()})
     for host in openings:
         found[host] |= {"firewall_openings": openings[host], "firewall_destinations": destinations[host]}

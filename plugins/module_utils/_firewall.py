@@ -19,6 +19,7 @@ ANYWHERE = "any"
 ETCD_PEER_PORT = 2380
 POSTGRESQL_PORT = 5432
 PATRONI_PORT = 8008
+PGBACKREST_PORT = 8432
 HTTP_PORT, HTTPS_PORT = 80, 443
 SSH_PORT = 22
 
@@ -70,6 +71,7 @@ def needed(
     edge_ports: Mapping[str, Sequence[int]] | None = None,
     *,
     floating: bool = False,
+    backups: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return by host the openings that the platform needs, in the form of C(firewall_openings).
 
@@ -82,6 +84,7 @@ def needed(
         instances: host to its C(odoo_instances): one that has hosts of its own is on those alone.
         edge_ports: host to the ports of its edge for HTTP and HTTPS, where they are not 80 and 443.
         floating: the edges share an address.
+        backups: the database is backed up.
     """
     database, app, edge = (list(tiers.get(tier) or []) for tier in ("database", "app", "edge"))
     members = voters(tiers)
@@ -114,6 +117,8 @@ def needed(
                 (POSTGRESQL_PORT, [*peers(host, app, database), *readers], "Odoo and other members to PostgreSQL"),
                 (PATRONI_PORT, peers(host, app, database), "who asks Patroni for the leader"),
             ]
+            if backups:
+                openings.append((PGBACKREST_PORT, peers(host, database), "who leads, to back up from a standby"))
         if published["etcd_publish_address"]:
             openings += [
                 (ETCD_PORT, peers(host, members), "Patroni and members to etcd"),

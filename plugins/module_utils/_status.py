@@ -276,7 +276,8 @@ def backup_problems(one: Mapping[str, Any]) -> list[str]:
 def backup_note(one: Mapping[str, Any]) -> str:
     """Return the line of a backup that is there."""
     what = f"Set of {one['of']}" if one["of"] else f"Backup of the database in {one['repository']}"
-    return f"{what}: {one['days'] * 24:.1f} hours old"
+    source = f", {one['source']}" if one.get("source") else ""
+    return f"{what}: {one['days'] * 24:.1f} hours old{source}"
 
 
 def ledger_note(ledger: Mapping[str, Any]) -> str:

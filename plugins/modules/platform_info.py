@@ -178,7 +178,7 @@ backups:
   description:
     - What the timers of this host back up, and how the latest went; of the database for each repository, of an instance its set.
     - An entry has C(of), an instance, or empty for the database; C(repository), empty for a set; C(date), when it was tried; C(days), the age of the latest
-      that is good, or V(null); C(problems), what is wrong.
+      that is good, or V(null); C(problems), what is wrong; of the database C(source), which member's files were read, empty where there is one.
   returned: always
   type: list
   elements: dict
@@ -428,7 +428,14 @@ def read_backups(directory: str, timers: str, now: float) -> list[dict[str, Any]
             one = json.loads(line)
             problems = [f"{one['type']} backup of the database failed: {one['error']}"] if one["error"] else []
             found.append(
-                {"of": "", "repository": one["repository"], "date": one["time"], "days": days(one["last_success"]), "problems": problems}
+                {
+                    "of": "",
+                    "repository": one["repository"],
+                    "date": one["time"],
+                    "days": days(one["last_success"]),
+                    "source": one.get("source", ""),
+                    "problems": problems,
+                }
             )
     for file in sorted(Path(directory).glob("*/result.json")):
         instance = file.parent.name

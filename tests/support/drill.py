@@ -16,7 +16,7 @@ from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
 CLUSTER = "berth"
 EVIDENCE = "/var/lib/berth/evidence"
 MEMBERS = ("db1", "db2", "db3")
-POSTGRESQL = "docker ps -q --filter label=com.docker.compose.project=postgresql"
+POSTGRESQL = "docker ps -q --filter label=com.docker.compose.project=postgresql --filter label=com.docker.compose.service=postgresql"
 
 
 def failover_lab(name: str) -> Lab:

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run pgBackRest in PostgreSQL's container: prepare its repositories, make a backup, verify what is there.
 
-Run by systemd and by people, as root on a database host; every member may run it, the one that leads does the work.
+Run by systemd and by people, as root on a database host; every member may run it, the one that leads does the work. Where there are others the files come
+from a standby, whose own pgBackRest reads, compresses and encrypts them; what is left to the leader is to send them on.
 
-    python3 -B backup.py prepare|full|incremental|verify --stanza NAME --repositories NAME,…
+    python3 -B backup.py prepare|full|incremental|verify --stanza NAME --repositories NAME,… [--members NAME,…]
 
 A backup leaves its result in /var/lib/berth/backup/postgresql.json, one line a repository, and in /var/lib/berth/metrics. Exit status: 0 it worked or
 another member leads; 75 the repository does not answer, so try again; 1 anything else.
@@ -40,6 +41,20 @@ LOCK_WAIT_S = 60
 # Nobody waits for minutes when nobody answers: pgBackRest repeats each of its many questions.
 QUICK = "--io-timeout=15"
 TYPES = {"full": "full", "incremental": "incr"}
+# A backup waits until its standby has replayed what was written when it began.
+LAG_BYTES = 64 << 20
+# In a handover nobody leads, or answers, for some seconds.
+HANDOVER_S = 60
+STATE = "SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+# First those for which no commit waits by name.
+STANDBYS = (
+    "SELECT application_name, current_setting('data_directory'), pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint FROM pg_stat_replication "
+    "WHERE state = 'streaming' ORDER BY sync_state = 'sync', application_name"
+)
+# As whom a standby's pgBackRest asks its PostgreSQL. It reads all files already.
+MAY = "SELECT pg_has_role('rewind', 'pg_read_all_settings', 'USAGE') AND pg_has_role('rewind', 'pg_checkpoint', 'USAGE')"
+GRANT = "GRANT pg_read_all_settings, pg_checkpoint TO rewind"
+TLS = "/etc/patroni-tls"
 
 AWAY_WORDS = r"HostConnectError|unable to get address|timeout connecting|\[Errno|Connection (refused|reset|timed out)"
 # What a store says whose disk is full, among others.
@@ -89,8 +104,11 @@ def meaning(text: str, repository: str) -> str:
 
 
 def last_words(text: str) -> str:
-    """The first error of an output, in printable characters: with a wrong key, names of files that decrypt to anything follow."""
-    found = re.search(r"ERROR: (.*)", text)
+    """The first error of an output, in printable characters: with a wrong key, names of files that decrypt to anything follow.
+
+    That no standby was found is the consequence of a warning.
+    """
+    found = re.search(r"WARN: (unable to check pg2.*)", text) or re.search(r"ERROR: (.*)", text)
     line = (found.group(1) if found else text.strip().rsplit("\n", 1)[-1]).strip()
     return re.sub(r"[^\x20-\x7e]", "?", line)[:300]
 
@@ -122,6 +140,12 @@ def newest(information: Sequence[Mapping[str, Any]], number: int) -> Mapping[str
     return max(found, key=lambda one: one["timestamp"]["stop"], default=None)
 
 
+def reading(standby: str, directory: str) -> list[str]:
+    """Options of a backup that takes what a standby has from there. It ends when it cannot. Its server has pgBackRest's own port."""
+    files = [f"--pg2-host-{name}-file={TLS}/{file}" for name, file in (("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key"))]
+    return ["--backup-standby=y", f"--pg2-host={standby}", "--pg2-host-type=tls", f"--pg2-path={directory}", *files]
+
+
 def metrics(results: Sequence[Mapping[str, Any]]) -> str:
     """The results for node_exporter's textfile collector."""
     names = {
@@ -140,18 +164,18 @@ def metrics(results: Sequence[Mapping[str, Any]]) -> str:
 class Failed(Exception):
     """pgBackRest failed; the message says why."""
 
-    def __init__(self, message: str, *, away: bool = False, locked: bool = False) -> None:
-        """With *away* it is to be tried again later, with *locked* at once."""
+    def __init__(self, message: str, *, away: bool = False, locked: bool = False, words: str = "") -> None:
+        """With *away* it is to be tried again later, with *locked* at once. *words* are pgBackRest's own."""
         super().__init__(message)
-        self.away, self.locked = away, locked
+        self.away, self.locked, self.words = away, locked, words
 
 
 class Runner:
     """pgBackRest in the container of this host."""
 
-    def __init__(self, stanza: str, repositories: Sequence[str]) -> None:
-        """Nothing is done yet."""
-        self.stanza, self.repositories = stanza, repositories
+    def __init__(self, stanza: str, repositories: Sequence[str], members: Sequence[str] = ()) -> None:
+        """Nothing is done yet. *members* are all of the cluster; none when this one is alone."""
+        self.stanza, self.repositories, self.members = stanza, repositories, members
 
     def inside(self, *argv: str) -> tuple[int, str]:
         """Run a command in the container and return its exit status and its output."""
@@ -198,6 +222,7 @@ class Runner:
             f"pgBackRest {what}: {sentence + ' (' if sentence else ''}{last_words(output)}{')' if sentence else ''}",
             away=is_away(output),
             locked=LOCKED in output,
+            words=last_words(output),
         )
 
     def information(self, *options: str, number: int = 0) -> list[dict[str, Any]]:
@@ -209,20 +234,49 @@ class Runner:
                     raise self.failed(repository["status"]["message"], self.repositories[repository["key"] - 1], "info")
         return found
 
-    def leads(self) -> bool:
-        """Whether this member leads. Raises Failed."""
-        code, output = self.inside("psql", "-XAtq", "-h/run/postgresql", "-Upostgres", "-dpostgres", "-cSELECT NOT pg_is_in_recovery()")
+    def ask(self, question: str) -> list[list[str]]:
+        """What PostgreSQL on this host answers to its superuser. Raises Failed."""
+        code, output = self.inside("psql", "-XAtq", "-h/run/postgresql", "-Upostgres", "-dpostgres", f"-c{question}")
         if code:
             raise Failed(f"PostgreSQL on this host does not answer: {last_words(output)}. Look: docker logs --tail 50 {CONTAINER}")
-        return output.strip() == "t"
+        return [line.split("|") for line in output.splitlines() if line]
+
+    def leads(self) -> bool:
+        """Whether this member leads. Raises Failed.
+
+        Where there are others, one that follows nobody or does not answer is asked again: who led stops, and who is to lead does not do so yet.
+        """
+        until = time.monotonic() + HANDOVER_S
+        while True:
+            try:
+                [[follows, streams]] = self.ask(STATE)
+            except Failed:
+                if not self.members or time.monotonic() > until:
+                    raise
+            else:
+                if follows == "f" or streams == "t" or not self.members or time.monotonic() > until:
+                    return follows == "f"
+            time.sleep(1)
+
+    def standby(self) -> tuple[str, str]:
+        """The standby that a backup is read from and its data directory; nothing when none is near enough. Raises Failed."""
+        for name, directory, behind in self.ask(STANDBYS):
+            if name in self.members and int(behind or LAG_BYTES) < LAG_BYTES:
+                return name, directory
+        return "", ""
 
     def prepare(self) -> str:
-        """Make the stanza where it is missing, and have one WAL segment archived. Raises Failed."""
+        """Make the stanza where it is missing, let members ask what a backup asks, and have one WAL segment archived. Raises Failed."""
+        done = []
+        if self.members and self.ask(MAY) == [["f"]]:
+            self.ask(GRANT)
+            done.append("granted rewind what a backup asks a standby")
         missing = unprepared(self.information(QUICK), len(self.repositories))
         if missing:
             self.create()
+            done.insert(0, f"created in {', '.join(self.repositories[number - 1] for number in missing)}")
         self.pgbackrest("check", QUICK)
-        return f"created in {', '.join(self.repositories[number - 1] for number in missing)}" if missing else "nothing to do"
+        return ", ".join(done) or "nothing to do"
 
     def create(self) -> None:
         """Make the stanza. WAL that waits for it keeps the archiver busy, which has the same lock. Raises Failed."""
@@ -237,15 +291,51 @@ class Runner:
             else:
                 return
 
+    def make(self, kind: str, number: int) -> str:
+        """Make a backup, of a standby where one can, and return in words what it was read from. Raises Failed."""
+        option = f"--type={TYPES[kind]}"
+        if not self.members:
+            self.pgbackrest("backup", option, number=number)
+            return ""
+        name, directory = self.standby()
+        why = f"no standby streams and is less than {LAG_BYTES >> 20} MB behind"
+        if name:
+            try:
+                self.pgbackrest("backup", option, *reading(name, directory), number=number)
+            except Failed as failure:
+                if failure.locked:
+                    raise
+                self.still_leading(failure)
+                # Raises when it was the repository.
+                self.information(QUICK, number=number)
+                why = f"standby {name} could not be read: {failure.words}"
+            else:
+                return f"read from {name}"
+        print(f"{why}; the leader's own files are read")
+        try:
+            self.pgbackrest("backup", option, number=number)
+        except Failed as failure:
+            self.still_leading(failure)
+            raise
+        return f"read from the leader, because {why}"
+
+    def still_leading(self, failure: Failed) -> None:
+        """Raise Failed when a backup failed because this member leads no more."""
+        if not self.leads():
+            raise Failed(
+                f"another member leads since the backup began, which ended it ({failure.words}). What was there before is still there: make another one "
+                "with berth.odoo.backup, or leave it to the timer"
+            ) from failure
+
     def backup(self, kind: str) -> int:
         """Back up into every repository, write the results and return the exit status."""
         before = {one["repository"]: one for one in read(RESULT)}
         results, away = [], False
         for number, name in enumerate(self.repositories, 1):
-            begin, error, found = time.time(), "", None
+            begin, error, found, source = time.time(), "", None, ""
             try:
                 self.information(QUICK, number=number)
-                self.pgbackrest("backup", f"--type={TYPES[kind]}", number=number)
+                source = self.make(kind, number)
                 found = newest(self.information(number=number), number)
                 # Once a week is what a repository can bear, and the backups before are still there.
                 if kind == "full" and (bad := self.damage(number)):
@@ -266,6 +356,7 @@ class Runner:
                     "size": found["info"]["size"] if found else 0,
                     "seconds": round(now - begin, 1),
                     "last_success": int(now) if found else last,
+                    "source": source,
                     "error": error or ("" if found else "pgBackRest says that it worked, and lists no backup"),
                 }
             )
@@ -273,7 +364,8 @@ class Runner:
         write(METRICS, metrics(results), 0o644)
         for one in results:
             if not one["error"]:
-                print(f"{one['label']}: {one['bytes']} bytes for {one['size']} in {one['seconds']} s to {one['repository']}")
+                words = f", {one['source']}" if one["source"] else ""
+                print(f"{one['label']}: {one['bytes']} bytes for {one['size']} in {one['seconds']} s to {one['repository']}{words}")
         return 0 if not any(one["error"] for one in results) else AWAY if away else 1
 
     def damage(self, number: int) -> list[str]:
@@ -314,8 +406,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["prepare", *TYPES, "verify"])
     parser.add_argument("--stanza", required=True)
     parser.add_argument("--repositories", required=True)
+    parser.add_argument("--members", default="")
     options = parser.parse_args(arguments)
-    runner = Runner(options.stanza, options.repositories.split(","))
+    runner = Runner(options.stanza, options.repositories.split(","), options.members.split(",") if options.members else ())
     try:
         if not runner.leads():
             print("another member leads, and does it")

@@ -155,3 +155,129 @@ def test_one_repository_that_is_away_does_not_keep_the_other_from_its_backup(run
     outputs[1] = (50, LOCKED)
     runner.backup("full")
     assert backup.read(backup.RESULT)[0]["last_success"] == before
+
+
+# --- several members
+
+UNREACHED = """2026-11-30 14:20:11.101 P00   WARN: unable to check pg2: [HostConnectError] unable to connect to 'db2:8432': [111] Connection refused
+                                    [HostConnectError] on 18 retries from 60-14946ms: unable to connect to 'db2:8432': [111] Connection refused
+2026-11-30 14:20:11.102 P00  ERROR: [056]: unable to find standby cluster - cannot proceed
+"""
+PROMOTED = "2026-11-30 14:21:09.001 P00  ERROR: [057]: terminating connection due to administrator command\n"
+DIRECTORY = "/var/lib/postgresql/17"
+
+
+class Members:
+    """Answers of PostgreSQL and pgBackRest on the member that leads."""
+
+    def __init__(self, monkeypatch, *outputs: tuple[int, str]) -> None:
+        self.leads, self.standbys, self.outputs = (
+            "f|f",
+            f"db1|{DIRECTORY}|{80 << 20}\ndb2|{DIRECTORY}|168\ndb3|{DIRECTORY}|0\n",
+            list(outputs),
+        )
+        self.backups: list[tuple[str, ...]] = []
+        self.asked: list[str] = []
+        self.repository = json.dumps(INFO)
+        self.runner = backup.Runner("berth", ["offsite"], ["db1", "db2", "db3"])
+        monkeypatch.setattr(self.runner, "inside", self.inside)
+        monkeypatch.setattr(self.runner, "beside", self.beside)
+
+    def inside(self, *argv: str) -> tuple[int, str]:
+        if argv[0] != "psql":
+            return 0, self.repository
+        self.asked.append(argv[-1][2:])
+        return 0, f"{self.leads}\n" if argv[-1][2:] == backup.STATE else self.standbys if argv[-1][2:] == backup.STANDBYS else "f\n"
+
+    def beside(self, *argv: str) -> tuple[int, str]:
+        self.backups.append(argv)
+        return self.outputs.pop(0)
+
+    def of_standby(self) -> list[str]:
+        return [next((word.partition("=")[2] for word in argv if word.startswith("--pg2-host=")), "") for argv in self.backups]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(backup.time, "sleep", lambda _seconds: None)
+
+
+def test_a_standby_is_read_and_the_leader_where_there_is_none(monkeypatch, capsys):
+    members = Members(monkeypatch, (0, ""), (0, ""))
+    assert members.runner.make("full", 1) == "read from db2"
+    assert "--backup-standby=y" in members.backups[0]
+    assert f"--pg2-path={DIRECTORY}" in members.backups[0]
+    # Another program that streams is no standby, and one that has said nothing yet is no better than none.
+    members.standbys = f"pg_receivewal|{DIRECTORY}|0\ndb3|{DIRECTORY}|\n"
+    assert members.runner.make("full", 1) == "read from the leader, because no standby streams and is less than 64 MB behind"
+    assert members.of_standby() == ["db2", ""]
+    assert "no standby streams and is less than 64 MB behind; the leader's own files are read" in capsys.readouterr().out
+
+
+def test_a_standby_that_cannot_be_read_costs_no_backup(monkeypatch, capsys):
+    members = Members(monkeypatch, (56, UNREACHED), (0, ""))
+    words = (
+        "standby db2 could not be read: unable to check pg2: [HostConnectError] unable to connect to 'db2:8432': [111] Connection refused"
+    )
+    assert members.runner.make("incremental", 1) == f"read from the leader, because {words}"
+    assert members.of_standby() == ["db2", ""]
+    assert capsys.readouterr().out == f"{words}; the leader's own files are read\n"
+
+
+def test_a_repository_that_is_away_is_not_the_standby_s_fault(monkeypatch):
+    members = Members(monkeypatch, (49, REFUSED))
+    members.repository = json.dumps([{"repo": [{"key": 1, "status": {"code": 99, "message": REFUSED}}]}])
+    with pytest.raises(backup.Failed, match="repository offsite does not answer") as caught:
+        members.runner.make("full", 1)
+    assert caught.value.away
+    assert members.of_standby() == ["db2"]
+
+
+def test_two_at_once_say_so(monkeypatch):
+    members = Members(monkeypatch, (50, LOCKED))
+    with pytest.raises(backup.Failed, match="another backup of this cluster runs already; nothing was done"):
+        members.runner.make("full", 1)
+    assert members.of_standby() == ["db2"]
+
+
+@pytest.mark.parametrize("standbys", [f"db2|{DIRECTORY}|0\n", ""])
+def test_who_leads_no_more_says_so_and_reads_nothing(monkeypatch, standbys):
+    members = Members(monkeypatch, (57, PROMOTED))
+    members.leads, members.standbys = "t|t", standbys
+    with pytest.raises(backup.Failed, match=r"another member leads since the backup began.*terminating connection.*berth\.odoo\.backup"):
+        members.runner.make("full", 1)
+    assert len(members.backups) == 1
+
+
+def test_in_a_handover_a_member_asks_again_who_leads(monkeypatch):
+    members = Members(monkeypatch)
+    answers = [(2, "FATAL:  the database system is shutting down"), (0, "t|f\n"), (0, "t|f\n"), (0, "f|f\n")]
+    monkeypatch.setattr(members.runner, "inside", lambda *_argv: answers.pop(0))
+    assert members.runner.leads()
+    assert answers == []
+    # One that is cut off is not waited for forever, and one that is alone not at all.
+    monkeypatch.setattr(backup, "HANDOVER_S", -1)
+    monkeypatch.setattr(members.runner, "inside", lambda *_argv: (0, "t|f\n"))
+    assert not members.runner.leads()
+    alone = backup.Runner("berth", ["offsite"])
+    monkeypatch.setattr(alone, "inside", lambda *_argv: (2, "FATAL:  the database system is starting up"))
+    with pytest.raises(backup.Failed, match="PostgreSQL on this host does not answer"):
+        alone.leads()
+
+
+def test_members_are_let_ask_what_a_backup_asks_once(monkeypatch):
+    members = Members(monkeypatch)
+    members.repository = json.dumps([{"repo": [{"key": 1, "status": {"code": 0}}]}])
+    assert members.runner.prepare() == "granted rewind what a backup asks a standby"
+    assert members.asked == [backup.MAY, backup.GRANT]
+    monkeypatch.setattr(members.runner, "ask", lambda question: [["t"]])
+    assert members.runner.prepare() == "nothing to do"
+
+
+def test_the_result_says_what_was_read(runner, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "repositories", ["offsite"])
+    monkeypatch.setattr(runner, "information", lambda *_options, **_more: INFO)
+    monkeypatch.setattr(runner, "make", lambda *_arguments: "read from db2")
+    assert runner.backup("incremental") == 0
+    assert backup.read(backup.RESULT)[0]["source"] == "read from db2"
+    assert capsys.readouterr().out.endswith("to offsite, read from db2\n")

@@ -73,6 +73,17 @@ INPUTS = {
         ],
         "postgresql_databases": [{"name": "main", "owner": "odoo_main"}],
     },
+    "postgresql-member-backup": {
+        "postgresql_image": "sha256:0f",
+        "postgresql_authority": AUTHORITY,
+        "postgresql_member_name": "db2",
+        "postgresql_members": {"db1": "10.0.0.11", "db2": "10.0.0.12", "db3": "10.0.0.13"},
+        "postgresql_etcd_hosts": ["db1-etcd:2379", "db2-etcd:2379", "db3-etcd:2379"],
+        "postgresql_hosts": {"db1": "10.0.0.11", "db1-etcd": "10.0.0.11", "db3": "10.0.0.13", "db3-etcd": "10.0.0.13"},
+        "postgresql_publish_address": "10.0.0.12",
+        "postgresql_backup_repositories": [{"name": "near", "type": "posix", "path": "/srv/backup"}],
+        "postgresql_backup_secrets": {"passphrase": "p" * 32},
+    },
     "haproxy": {
         "haproxy_image": "sha256:19",
         "haproxy_authority_certificate": AUTHORITY["certificate"],
@@ -364,6 +375,21 @@ def test_access_to_postgresql(rendered):
         *(f"{role} {member} {role}" for member in ("db1", "db2", "db3") for role in ("replicator", "rewind")),
         "berth_monitoring berth_monitoring berth_monitoring",
     ]
+
+
+def test_members_let_each_other_read_for_a_backup_and_give_nothing_else_away(rendered):
+    for name in ("postgresql", "postgresql-backup", "postgresql-member"):
+        assert list(rendered[name]["definition"]["services"]) == ["postgresql"]
+    services = rendered["postgresql-member-backup"]["definition"]["services"]
+    alone = rendered["postgresql-member"]["definition"]["services"]["postgresql"]
+    assert services["postgresql"]["ports"] == alone["ports"]
+    reader = services["pgbackrest"]
+    assert [word for word in reader["command"] if "auth" in word] == ["--tls-server-auth=db1=berth", "--tls-server-auth=db3=berth"]
+    assert reader["ports"] == ["10.0.0.12:8432:8432"]
+    assert {volume["source"] for volume in reader["volumes"]} == {"./tls", "/var/lib/berth/postgresql"}
+    assert all(volume["read_only"] for volume in reader["volumes"])
+    [certificate] = rendered["postgresql-member-backup"]["certificates"]
+    assert [told["service"] for told in certificate["reload"]] == ["postgresql", "pgbackrest"]
 
 
 def test_what_members_must_share_is_in_etcd_and_the_rest_in_the_member_s_file(rendered):

@@ -43,6 +43,21 @@ def test_who_has_a_watchdog_is_the_inventory_s_choice() -> None:
     assert [found[name]["postgresql_watchdog"] for name in groups["database"]] == ["automatic", "required", "automatic"]
 
 
+def test_members_are_open_to_each_other_for_backups_where_there_are_any() -> None:
+    groups = {"app": ["app1"], "cache": ["app1"], "edge": ["app1"], "database": ["db1", "db2"]}
+    hosts: dict[str, dict[str, object]] = {
+        name: {"ansible_host": f"10.0.0.{number}"} for number, name in enumerate(("app1", "db1", "db2"), 1)
+    }
+
+    def to_db1() -> dict[int, list[str]]:
+        return {entry["port"]: entry["sources"] for entry in topology(groups, hosts)["db1"]["firewall_openings"]}
+
+    assert 8432 not in to_db1()
+    for variables in hosts.values():
+        variables["backup_repositories"] = [{"name": "offsite"}]
+    assert to_db1()[8432] == ["10.0.0.3"]
+
+
 def test_of_each_instance_the_first_host_that_runs_it_makes_sets_and_restores() -> None:
     shared, own, staging = {"database": "acme"}, {"database": "initech"}, {"database": "staging"}
     groups = {"app": ["app1", "app2", "app3"], "database": ["db1"], "cache": ["db1"], "edge": ["db1"]}

@@ -51,6 +51,14 @@ def test_a_member_of_a_cluster_is_open_to_the_others_and_to_application_hosts() 
     }
 
 
+def test_pgbackrest_of_a_member_is_open_to_the_other_members_where_there_are_backups() -> None:
+    found = {host: {entry["port"]: entry["sources"] for entry in entries} for host, entries in _needed(HA, AT, backups=True).items()}
+    assert found["db2"][8432] == ["10.0.0.11", "10.0.0.13"]
+    assert 8432 not in found["app1"]
+    alone = {"edge": ["app1"], "app": ["app1"], "cache": ["app1"], "database": ["db1"]}
+    assert 8432 not in {entry["port"] for entry in _needed(alone, AT, backups=True)["db1"]}
+
+
 def test_an_application_host_is_open_to_edges_and_redis_to_application_hosts() -> None:
     tiers = {"edge": ["front"], "app": ["app1", "app2"], "cache": ["front"], "database": ["front"]}
     found = _needed(tiers, {"front": "10.0.0.1", "app1": "10.0.0.2", "app2": "10.0.0.3"})

@@ -315,6 +315,8 @@ def test_backups_that_are_there_are_shown() -> None:
     assert problems(good) == []
     assert "Set of main: 1.2 hours old\n" in screen(good)
     assert "Backup of the database in offsite: 1.2 hours old\n" in screen(good)
+    aside = {"db1": host(backups=[backed_up("", source="read from the leader, because no standby streams")])}
+    assert "Backup of the database in offsite: 1.2 hours old, read from the leader, because no standby streams\n" in screen(aside)
 
 
 def test_a_backup_that_failed_is_old_or_was_never_made_is_a_problem() -> None:

@@ -82,7 +82,14 @@ def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
     results, timers = tmp_path / "backup", tmp_path / "wants"
     timers.mkdir()
     an_hour_ago = datetime.fromtimestamp(NOW - 3600, UTC).isoformat()
-    database = {"time": "t", "repository": "offsite", "type": "full", "last_success": NOW - 86400, "error": "away"}
+    database = {
+        "time": "t",
+        "repository": "offsite",
+        "type": "full",
+        "last_success": NOW - 86400,
+        "source": "read from db2",
+        "error": "away",
+    }
     for instance, result in {
         "main": {"good": {"time": an_hour_ago, "finished": "f", "problems": ["1 file is missing"]}},
         "shop": {"failed": {"finished": "g", "why": "no TLS"}},
@@ -96,7 +103,14 @@ def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
     for name in ("berth-postgresql-backup-full.timer", "berth-set@main.timer", "berth-set@shop.timer"):
         (timers / name).touch()
     assert platform_info.read_backups(str(results), str(timers), NOW) == [
-        {"of": "", "repository": "offsite", "date": "t", "days": 1.0, "problems": ["full backup of the database failed: away"]},
+        {
+            "of": "",
+            "repository": "offsite",
+            "date": "t",
+            "days": 1.0,
+            "source": "read from db2",
+            "problems": ["full backup of the database failed: away"],
+        },
         {"of": "main", "repository": "", "date": "f", "days": 0.04, "problems": ["the set of main: 1 file is missing"]},
         {"of": "shop", "repository": "", "date": "g", "days": None, "problems": ["no set of shop was made: no TLS"]},
     ]
