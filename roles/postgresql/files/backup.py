@@ -36,10 +36,14 @@ CPU_SHARES = 128
 RUN = "/proc/1/root/run/postgresql"
 SPOOL = "/var/lib/postgresql/pgbackrest"
 LOCKED = "unable to acquire lock"
+# Of an incremental backup after a full one that ended in its middle: SeaweedFS goes on listing the directory whose files are deleted.
+BEHIND_A_DEAD_ONE = "is not later than latest backup label"
 # The archiver lets go of its lock after each try, and begins the next one within a second.
 LOCK_WAIT_S = 60
 # Nobody waits for minutes when nobody answers: pgBackRest repeats each of its many questions.
 QUICK = "--io-timeout=15"
+# A standby's server answers at once, or the next one is asked. Without this a backup tries for three minutes.
+PING = "--io-timeout=3"
 TYPES = {"full": "full", "incremental": "incr"}
 # A backup waits until its standby has replayed what was written when it began.
 LAG_BYTES = 64 << 20
@@ -55,6 +59,7 @@ STANDBYS = (
 MAY = "SELECT pg_has_role('rewind', 'pg_read_all_settings', 'USAGE') AND pg_has_role('rewind', 'pg_checkpoint', 'USAGE')"
 GRANT = "GRANT pg_read_all_settings, pg_checkpoint TO rewind"
 TLS = "/etc/patroni-tls"
+UNREAD = "standby {} could not be read: {}"
 
 AWAY_WORDS = r"HostConnectError|unable to get address|timeout connecting|\[Errno|Connection (refused|reset|timed out)"
 # What a store says whose disk is full, among others.
@@ -141,9 +146,12 @@ def newest(information: Sequence[Mapping[str, Any]], number: int) -> Mapping[str
 
 
 def reading(standby: str, directory: str) -> list[str]:
-    """Options of a backup that takes what a standby has from there. It ends when it cannot. Its server has pgBackRest's own port."""
+    """Options of a backup that takes what a standby has from there. It ends when it cannot, at once: the leader has the same files.
+
+    The standby's server has pgBackRest's own port.
+    """
     files = [f"--pg2-host-{name}-file={TLS}/{file}" for name, file in (("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key"))]
-    return ["--backup-standby=y", f"--pg2-host={standby}", "--pg2-host-type=tls", f"--pg2-path={directory}", *files]
+    return ["--backup-standby=y", "--job-retry=0", f"--pg2-host={standby}", "--pg2-host-type=tls", f"--pg2-path={directory}", *files]
 
 
 def metrics(results: Sequence[Mapping[str, Any]]) -> str:
@@ -258,12 +266,16 @@ class Runner:
                     return follows == "f"
             time.sleep(1)
 
-    def standby(self) -> tuple[str, str]:
-        """The standby that a backup is read from and its data directory; nothing when none is near enough. Raises Failed."""
+    def standby(self) -> tuple[str, str, str]:
+        """The standby that a backup is read from, its data directory, and what is wrong with those before it. No name when there is none. Raises Failed."""
+        wrong = []
         for name, directory, behind in self.ask(STANDBYS):
             if name in self.members and int(behind or LAG_BYTES) < LAG_BYTES:
-                return name, directory
-        return "", ""
+                code, output = self.inside("pgbackrest", PING, "server-ping", name)
+                if not code:
+                    return name, directory, "; ".join(wrong)
+                wrong.append(UNREAD.format(name, last_words(output)))
+        return "", "", "; ".join(wrong) or f"no standby streams and is less than {LAG_BYTES >> 20} MB behind"
 
     def prepare(self) -> str:
         """Make the stanza where it is missing, let members ask what a backup asks, and have one WAL segment archived. Raises Failed."""
@@ -292,25 +304,34 @@ class Runner:
                 return
 
     def make(self, kind: str, number: int) -> str:
+        """Make a backup, a full one where no other can be made, and return in words what it was read from. Raises Failed."""
+        try:
+            return self.copy(kind, number)
+        except Failed as failure:
+            if kind == "full" or BEHIND_A_DEAD_ONE not in failure.words:
+                raise
+        print("a full backup ended in its middle and is in the way of this one, so another full one is made")
+        return self.copy("full", number)
+
+    def copy(self, kind: str, number: int) -> str:
         """Make a backup, of a standby where one can, and return in words what it was read from. Raises Failed."""
         option = f"--type={TYPES[kind]}"
         if not self.members:
             self.pgbackrest("backup", option, number=number)
             return ""
-        name, directory = self.standby()
-        why = f"no standby streams and is less than {LAG_BYTES >> 20} MB behind"
+        name, directory, why = self.standby()
         if name:
             try:
                 self.pgbackrest("backup", option, *reading(name, directory), number=number)
             except Failed as failure:
-                if failure.locked:
+                if failure.locked or BEHIND_A_DEAD_ONE in failure.words:
                     raise
                 self.still_leading(failure)
                 # Raises when it was the repository.
                 self.information(QUICK, number=number)
-                why = f"standby {name} could not be read: {failure.words}"
+                why = UNREAD.format(name, failure.words)
             else:
-                return f"read from {name}"
+                return f"read from {name}, because {why}" if why else f"read from {name}"
         print(f"{why}; the leader's own files are read")
         try:
             self.pgbackrest("backup", option, number=number)

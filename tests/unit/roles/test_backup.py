@@ -163,7 +163,11 @@ UNREACHED = """2026-11-30 14:20:11.101 P00   WARN: unable to check pg2: [HostCon
                                     [HostConnectError] on 18 retries from 60-14946ms: unable to connect to 'db2:8432': [111] Connection refused
 2026-11-30 14:20:11.102 P00  ERROR: [056]: unable to find standby cluster - cannot proceed
 """
-PROMOTED = "2026-11-30 14:21:09.001 P00  ERROR: [057]: terminating connection due to administrator command\n"
+DEAF = "2026-11-30 15:01:11.101 P00  ERROR: [049]: unable to connect to 'db2:8432 (10.0.0.12)': [111] Connection refused\n"
+NOT_LATER = """P00  ERROR: [106]: new backup label '20261130-145903F_20261130-150758I' is not later than latest backup label '20261130-150511F'
+                                    HINT: has the timezone changed?
+"""
+PROMOTED = "2026-11-30 15:00:21.001 P00  ERROR: [101]: NULL result required to complete request\n"
 DIRECTORY = "/var/lib/postgresql/17"
 
 
@@ -178,12 +182,14 @@ class Members:
         )
         self.backups: list[tuple[str, ...]] = []
         self.asked: list[str] = []
-        self.repository = json.dumps(INFO)
+        self.repository, self.deaf = json.dumps(INFO), {}
         self.runner = backup.Runner("berth", ["offsite"], ["db1", "db2", "db3"])
         monkeypatch.setattr(self.runner, "inside", self.inside)
         monkeypatch.setattr(self.runner, "beside", self.beside)
 
     def inside(self, *argv: str) -> tuple[int, str]:
+        if "server-ping" in argv:
+            return self.deaf.get(argv[-1], (0, ""))
         if argv[0] != "psql":
             return 0, self.repository
         self.asked.append(argv[-1][2:])
@@ -214,6 +220,16 @@ def test_a_standby_is_read_and_the_leader_where_there_is_none(monkeypatch, capsy
     assert "no standby streams and is less than 64 MB behind; the leader's own files are read" in capsys.readouterr().out
 
 
+def test_a_standby_that_does_not_answer_is_passed_over(monkeypatch, capsys):
+    members = Members(monkeypatch, (0, ""), (0, ""))
+    members.deaf = {"db2": (49, DEAF)}
+    words = "standby db2 could not be read: [049]: unable to connect to 'db2:8432 (10.0.0.12)': [111] Connection refused"
+    assert members.runner.make("full", 1) == f"read from db3, because {words}"
+    members.deaf["db3"] = (49, DEAF.replace("db2", "db3"))
+    assert members.runner.make("full", 1) == f"read from the leader, because {words}; {words.replace('db2', 'db3')}"
+    assert members.of_standby() == ["db3", ""]
+
+
 def test_a_standby_that_cannot_be_read_costs_no_backup(monkeypatch, capsys):
     members = Members(monkeypatch, (56, UNREACHED), (0, ""))
     words = (
@@ -233,6 +249,17 @@ def test_a_repository_that_is_away_is_not_the_standby_s_fault(monkeypatch):
     assert members.of_standby() == ["db2"]
 
 
+def test_after_a_full_backup_that_ended_in_its_middle_another_one_is_made(monkeypatch, capsys):
+    """SeaweedFS lists the directory of the one that ended, so that every incremental one would be refused until the next full one."""
+    members = Members(monkeypatch, (106, NOT_LATER), (0, ""))
+    assert members.runner.make("incremental", 1) == "read from db2"
+    assert ["--type=full" in argv for argv in members.backups] == [False, True]
+    assert "so another full one is made" in capsys.readouterr().out
+    members.outputs = [(106, NOT_LATER)]
+    with pytest.raises(backup.Failed, match="is not later than latest backup label"):
+        members.runner.make("full", 1)
+
+
 def test_two_at_once_say_so(monkeypatch):
     members = Members(monkeypatch, (50, LOCKED))
     with pytest.raises(backup.Failed, match="another backup of this cluster runs already; nothing was done"):
@@ -244,7 +271,7 @@ def test_two_at_once_say_so(monkeypatch):
 def test_who_leads_no_more_says_so_and_reads_nothing(monkeypatch, standbys):
     members = Members(monkeypatch, (57, PROMOTED))
     members.leads, members.standbys = "t|t", standbys
-    with pytest.raises(backup.Failed, match=r"another member leads since the backup began.*terminating connection.*berth\.odoo\.backup"):
+    with pytest.raises(backup.Failed, match=r"another member leads since the backup began.*NULL result required.*berth\.odoo\.backup"):
         members.runner.make("full", 1)
     assert len(members.backups) == 1
 
