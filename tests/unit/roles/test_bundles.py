@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-DIRECTORY = Path(__file__).resolve().parents[3] / "roles/images/files/odoo/berth_runtime"
+from ansible_collections.berth.odoo.tests.support import addon
+
 CONTENT = b"odoo.define();\n" * 2000
 NAME = hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()
 
@@ -86,30 +87,8 @@ class Binary:
 
 def load(monkeypatch: pytest.MonkeyPatch, directory: Path, *, brotli: bool = True, **replaced: str) -> Any:
     """Load the piece of the add-on beside an Odoo whose sources are files, because they are looked at."""
-    for name, source in ODOO.items():
-        parts = name.split(".")
-        for length in range(1, len(parts)):
-            package = ".".join(parts[:length])
-            if package not in sys.modules:
-                monkeypatch.setitem(sys.modules, package, ModuleType(package))
-        file = directory / f"{name}.py"
-        file.write_text(replaced.get(parts[-1], source), encoding="utf-8")
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setattr(sys.modules[name.rpartition(".")[0]], parts[-1], module, raising=False)
-        spec.loader.exec_module(module)
-    package = ModuleType("berth_runtime")
-    package.__path__ = [str(DIRECTORY)]
-    names = [f"berth_runtime.{name}" for name in ("fits", "copies", "bundles")]
-    for name in ("berth_runtime", *names):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "berth_runtime", package)
-    bundles = importlib.import_module("berth_runtime.bundles")
-    for name in names:
-        # So that it goes with the rest.
-        monkeypatch.setitem(sys.modules, name, sys.modules.pop(name))
+    sources = {name: replaced.get(name.rpartition(".")[2], source) for name, source in ODOO.items()}
+    bundles = addon.load(monkeypatch, directory, sources, ("fits", "copies", "bundles"))
     bundles.config["data_dir"] = str(directory)
     monkeypatch.setattr(bundles, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda _name: brotli or None)))
     return bundles
@@ -230,7 +209,7 @@ FULL = "raise OSError(28, 'No space left on device')"
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The module, with a program that compresses differently and counts how often."""
-    spec = importlib.util.spec_from_file_location("copies_under_test", DIRECTORY / "copies.py")
+    spec = importlib.util.spec_from_file_location("copies_under_test", addon.ADDON / "copies.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -369,7 +348,7 @@ TELL = "import os, resource, sys; print(os.nice(0), os.sched_getscheduler(0), re
 
 
 def squeeze(name: str = NAME, parent: str = "str(__import__('os').getppid())", before: str = "", during: str = "pass") -> list[str]:
-    code = BESIDE.format(before=before, during=during, name=name, parent=parent, program=str(DIRECTORY / "squeeze.py"))
+    code = BESIDE.format(before=before, during=during, name=name, parent=parent, program=str(addon.ADDON / "squeeze.py"))
     return [sys.executable, "-c", code]
 
 

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-DIRECTORY = Path(__file__).resolve().parents[3] / "roles/images/files/odoo/berth_runtime"
+from ansible_collections.berth.odoo.tests.support import addon
+
 ODOO = {
     "odoo.orm.models": "class BaseModel: pass",
     "odoo.service.model": """
@@ -53,30 +50,8 @@ def exp_authenticate(db, login, password, user_agent_env):
 
 def load(monkeypatch: pytest.MonkeyPatch, directory: Path, **replaced: str) -> Any:
     """Load the piece of the add-on beside an Odoo whose sources are files, because they are looked at."""
-    for name, source in ODOO.items():
-        parts = name.split(".")
-        for length in range(1, len(parts)):
-            package = ".".join(parts[:length])
-            if package not in sys.modules:
-                monkeypatch.setitem(sys.modules, package, ModuleType(package))
-        file = directory / f"{name}.py"
-        file.write_text(replaced.get(parts[-1], source), encoding="utf-8")
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setattr(sys.modules[name.rpartition(".")[0]], parts[-1], module, raising=False)
-        spec.loader.exec_module(module)
-    package = ModuleType("berth_runtime")
-    package.__path__ = [str(DIRECTORY)]
-    for name in ("berth_runtime", "berth_runtime.fits", "berth_runtime.remote"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "berth_runtime", package)
-    remote = importlib.import_module("berth_runtime.remote")
-    for name in ("berth_runtime.fits", "berth_runtime.remote"):
-        # So that it goes with the rest.
-        monkeypatch.setitem(sys.modules, name, sys.modules.pop(name))
-    return remote
+    sources = {name: replaced.get(name.rpartition(".")[2], source) for name, source in ODOO.items()}
+    return addon.load(monkeypatch, directory, sources, ("fits", "remote"))
 
 
 def test_nobody_calls_it_from_outside_and_odoo_still_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
