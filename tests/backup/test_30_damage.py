@@ -30,6 +30,8 @@ pytestmark = pytest.mark.nightly
 UNDO = REPOSITORY / "docs/examples/undo_s3.py"
 PROGRAM = "/opt/berth/backup/config/set.py"
 RESULT = "/var/lib/berth/backup/main/result.json"
+SNAPSHOTS = "s3.list_objects_v2(Bucket='berth-locked', Prefix='site1/files/main/snapshots/')"
+VERSIONS = "s3.list_object_versions(Bucket='berth-locked', Prefix='site1/files/main/snapshots/')"
 PGBACKREST = "docker exec postgresql-postgresql-1 pgbackrest --stanza=berth --log-level-console=error"
 
 
@@ -81,10 +83,29 @@ def steal(authority: Path, store: Store, host: Host) -> dict[str, dict[str, int]
     return said
 
 
+def at(moment: int) -> str:
+    """Let pgBackRest see the repository as it was, in seconds since 1970."""
+    return f"'--repo-target-time={time.strftime('%Y-%m-%d %H:%M:%S+00', time.gmtime(moment))}'"
+
+
 def labels(host: Host, *options: str) -> list[str]:
     """The backups of PostgreSQL in the second repository, as pgBackRest on the host finds them with its keys."""
     found = json.loads(host.run(f"{PGBACKREST} --repo=2 --output=json {' '.join(options)} info"))
     return [backup["label"] for stanza in found for backup in stanza["backup"]]
+
+
+def keep_the_newest(host: Host) -> dict[str, Any]:
+    """Make a set as if all before it were too old, because time cannot be hurried; return what its program says of it."""
+    result = json.loads(host.run(f"cat {RESULT}"))
+    result.setdefault("retention", {})["tried"] = 0
+    host.run(f"cat > {RESULT}", stdin=json.dumps(result))
+    host.run(f"cp -p {PROGRAM} /run/berth-test-set && sed -i 's/^    return f.{{days}}d.*/    return \"0d\"/' {PROGRAM}")
+    try:
+        host.run("systemctl start berth-set@main", timeout=180)
+    finally:
+        host.run(f"mv /run/berth-test-set {PROGRAM}")
+    good: dict[str, Any] = json.loads(host.run(f"cat {RESULT}"))["good"]
+    return good
 
 
 def test_who_has_the_hosts_keys_destroys_nothing_in_a_locked_bucket(play: Player, tmp_path: Path, host: Host, store: Store) -> None:
@@ -94,7 +115,18 @@ def test_who_has_the_hosts_keys_destroys_nothing_in_a_locked_bucket(play: Player
     both = {"backup_repositories": repositories(host), "backup_secrets": keys(host)}
     play("playbooks/site.yml", "--tags", "database,backup", variables=both).expect_success()
     play("playbooks/backup.yml", variables={**both, "backup_database": "full"}).expect_success()
+    old = labels(host)[-1]
+    moment = int(host.run("date +%s"))
+    wait_for("the next second", lambda: time.time() > moment + 1, seconds=5)
+    # Expiry works there, and what it deletes can be had back until the lock ends.
+    play("playbooks/backup.yml", variables={**both, "backup_database": "full"}).expect_success()
+    host.run(f"{PGBACKREST} --repo=2 --repo2-retention-full-type=count --repo2-retention-full=1 expire", timeout=120)
     (label,) = labels(host)
+    assert label > old
+    assert labels(host, at(moment))[-1] == old
+    assert keep_the_newest(host)["problems"] == []
+    assert len(store.boto(f"answer = [one['Key'] for one in {SNAPSHOTS}.get('Contents', [])]")) == 1
+    assert len(store.boto(f"answer = [one['Key'] for one in {VERSIONS}.get('Versions', [])]")) > 1
     moment = int(host.run("date +%s"))
     wait_for("the next second", lambda: time.time() > moment + 1, seconds=5)
 
@@ -105,7 +137,7 @@ def test_who_has_the_hosts_keys_destroys_nothing_in_a_locked_bucket(play: Player
     assert "done" not in {**said["unlock"], **said["suspend"], **said["drop"]}, said
     assert labels(host) == [], "nothing was deleted, so nothing is proven"
     # With the thief's own keys, which are all that is left on the host.
-    assert labels(host, f"'--repo-target-time={time.strftime('%Y-%m-%d %H:%M:%S+00', time.gmtime(moment))}'") == [label]
+    assert labels(host, at(moment)) == [label]
 
     argv = [sys.executable, str(UNDO), f"https://{store.host.address}:8333", store.locked, "site1"]
     argv += [time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment)), "--authority", str(authority)]
@@ -147,16 +179,8 @@ def test_a_bit_that_turned_over_is_named(host: Host, store: Store) -> None:
     result = json.loads(host.run(f"cat {RESULT}"))
     assert pack[:8] in result["good"]["problems"][0]
     # Not before the next day, and then the same part.
-    result["retention"]["tried"] = 0
-    host.run(f"cat > {RESULT}", stdin=json.dumps(result))
-    # As if all but the newest were too old: time cannot be hurried here.
     assert len(sets(host)) > 1
-    host.run(f"cp -p {PROGRAM} /run/berth-test-set && sed -i 's/^    return f.{{days}}d.*/    return \"0d\"/' {PROGRAM}")
-    try:
-        host.run("systemctl start berth-set@main", timeout=180)
-    finally:
-        host.run(f"mv /run/berth-test-set {PROGRAM}")
-    good = json.loads(host.run(f"cat {RESULT}"))["good"]
+    good = keep_the_newest(host)
     assert good["problems"] == []
     assert sets(host) == [good["snapshots"]["offsite"][:8]]
 
