@@ -53,7 +53,9 @@ def test_apparmor_and_the_clock_run(host: Host, hardened: Run) -> None:
 def test_what_a_person_changes_is_recorded(host: Host, hardened: Run) -> None:
     host.run("systemctl is-active auditd && touch /etc/sudoers.d/probe && rm /etc/sudoers.d/probe")
     wait_for(
-        "a record", lambda: "/etc/sudoers.d/probe" in host.run("ausearch --key scope --interpret 2>/dev/null", check=False), seconds=30
+        "a record",
+        lambda: "/etc/sudoers.d/probe" in host.run("ausearch --input-logs --key scope --interpret 2>/dev/null", check=False),
+        seconds=30,
     )
 
 
