@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -158,13 +159,22 @@ INPUTS = {
         "odoo_redis_authority_certificate": AUTHORITY["certificate"],
         "odoo_redis_password": AWKWARD,
     },
+    "odoo-plain": {
+        "odoo_image": "sha256:1c",
+        "odoo_name": "main",
+        "odoo_database": "main",
+        "odoo_db_password": AWKWARD,
+        "odoo_admin_password": AWKWARD,
+        "odoo_batch_workers": 1,
+        "odoo_queue_workers": 1,
+        "odoo_repeat_requests": "false",  # as -e gives it
+    },
     "odoo-s3": {
         "odoo_image": "sha256:1c",
         "odoo_name": "main",
         "odoo_database": "main",
         "odoo_db_password": AWKWARD,
         "odoo_admin_password": AWKWARD,
-        "odoo_repeat_requests": "false",  # as -e gives it
         "odoo_filestore": {"endpoint": "https://s3.example.com", "bucket": "odoo-files", "authority_certificate": AUTHORITY["certificate"]},
         "odoo_filestore_access_key": "AK",
         "odoo_filestore_secret_key": AWKWARD,
@@ -321,6 +331,17 @@ def test_only_the_plan_s_own_networks_may_reach_what_has_no_password(rendered):
     for name in ("haproxy", "pgbouncer", "redis"):
         for item in rendered[name]["definition"]["services"].values():
             assert "berth-dcs" not in item["networks"]
+
+
+@pytest.mark.parametrize("name", [name for name in INPUTS if name.startswith("odoo")])
+def test_every_container_that_answers_loads_what_keeps_passwords_from_being_tried(rendered, name):
+    """The add-on, whatever else is turned off: without it whoever is logged in may call the method behind the login pages."""
+    files = {file["dest"]: file for file in rendered[name]["files"]}
+    staying = {service for service, item in rendered[name]["definition"]["services"].items() if "profiles" not in item}
+    assert {"web", "websocket", "cron"} <= staying
+    for service in staying:
+        [loaded] = re.findall(r"^server_wide_modules = (.*)$", files[f"config/{service}/odoo.conf"]["content"], re.MULTILINE)
+        assert loaded.split(",") == ["base", "rpc", "web", "berth_runtime", *(["queue_job"] if service == "queue" else [])]
 
 
 def test_the_keys_of_s3_are_in_a_file_that_every_container_reads(rendered):
