@@ -71,6 +71,8 @@ HANDED_OVER: Mapping[str, str] = {
     **dict.fromkeys(("etcd_members", "etcd_publish_address", "haproxy_members"), _COMPUTED),
     **dict.fromkeys((f"keepalived_{name}" for name in ("interface", "own_address", "peers", "peers_interface")), _COMPUTED),
     **dict.fromkeys(("keepalived_ping_port", "keepalived_priority"), _COMPUTED),
+    # What is built in addition is said once, with -e, which berth.odoo.images keeps in the manifest.
+    "images_names": _COMPUTED,
     **dict.fromkeys((f"odoo_{name}" for name in ("db_replica_pool", "db_user", "publish_address", "redis", "redis_members")), _COMPUTED),
     **dict.fromkeys((f"pgbouncer_{name}" for name in ("hold", "networks", "replica_port", "users")), _COMPUTED),
     **dict.fromkeys((f"postgresql_{name}" for name in ("client_networks", "databases", "etcd_hosts", "hosts", "members")), _COMPUTED),

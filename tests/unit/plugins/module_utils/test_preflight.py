@@ -248,6 +248,9 @@ def test_what_the_playbooks_replace_is_refused_and_says_where_it_belongs() -> No
         "restore_schedule": "write it into backup_schedule.drill, and remove restore_schedule",
         "redis_members": "remove redis_members",
     }
+    # It would be read by berth.odoo.images alone, and what that builds is not what the others look for then.
+    [problem] = examine({"vm1": host({"images_names": ["redis"]})}).problems
+    assert (problem.subject, problem.remedy) == ("images_names", "remove images_names")
     # Somebody who uses the role alone on the same hosts.
     assert examine({"vm1": host({"odoo_language": "de_DE"})}, ignored_variables=("odoo_language",)).problems == []
 
@@ -330,8 +333,8 @@ def test_everything_that_is_handed_over_and_not_planned_is_refused_in_an_invento
     restore = yaml.safe_load((COLLECTION / "playbooks/tasks/restore_program.yml").read_text(encoding="utf-8"))[0]["vars"]
     firewall = yaml.safe_load((COLLECTION / "playbooks/firewall.yml").read_text(encoding="utf-8"))[1]["roles"][0]["vars"]
     given |= {name for name in {**restore, **firewall} if not name.startswith("__")}
-    # The topology takes an inventory's watchdog, and berth.odoo.images reads the names.
-    assert set(_preflight.HANDED_OVER) == given - given_from_the_plan() - {"postgresql_watchdog", "images_names"}
+    # The topology takes an inventory's watchdog.
+    assert set(_preflight.HANDED_OVER) == given - given_from_the_plan() - {"postgresql_watchdog"}
     assert set(_preflight.HANDED_OVER) <= {name for options in SPECIFICATIONS.values() for name in options}
     for where in _preflight.HANDED_OVER.values():
         if where.startswith("odoo_instances.<name>."):
