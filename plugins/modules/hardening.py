@@ -45,8 +45,8 @@ options:
         which may be a pattern, C(mode), which takes away only, and C(group)), C(sysctl), C(modules) that shall not be loaded, C(mounts) (path to options),
         C(masked) units, C(units) (C(name), C(state), C(files) after whose change it is restarted, C(probe), a command that fails where it cannot run,
         and of one that ends C(shows), which are C(lines) that C(argv) answers until its work is undone),
-        C(ensure) (C(path), C(contains), C(argv)) and C(sshd), settings of its main file. A file and what is ensured may have C(where), a path
-        without which the host is not concerned.
+        C(ensure) (C(path), C(contains), C(argv)) and C(sshd), settings of its main file. A file and what is ensured may have C(where), a list
+        of paths; a host that lacks one of them is not concerned.
     type: dict
     default: {}
   switches:
@@ -195,8 +195,8 @@ class Host:
     # -- files
 
     def concerns(self, step: dict[str, Any]) -> bool:
-        """Tell whether the host has what a step is about, where the step says what that is."""
-        return Path(step.get("where", "/")).exists()
+        """Tell whether the host has all that a step is about, where the step says what that is."""
+        return all(Path(path).exists() for path in step.get("where", []))
 
     def write(self, path: Path, content: str, mode: int = 0o644, validate: str = "") -> bool:
         """Write a file of ours atomically where it differs, and tell whether it changed.

@@ -122,11 +122,17 @@ def test_what_ends_is_not_started_again_and_again(
     assert (["systemctl", "start", "audit-rules.service"] in module.calls) is ran
 
 
-@pytest.mark.parametrize("grub", [True, False])
-def test_a_boot_loader_that_is_not_there_is_told_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grub: bool) -> None:
-    config, setting = tmp_path / "grub.cfg", tmp_path / "80-berth.cfg"
-    if grub:
+@pytest.mark.parametrize(("there", "program"), [(True, True), (True, False), (False, True)])
+def test_a_boot_loader_that_is_not_there_is_told_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, program: bool
+) -> None:
+    """Neither is one of which only a file is left."""
+    config, setting, grub = tmp_path / "grub.cfg", tmp_path / "80-berth.cfg", there and program
+    if there:
         config.write_text("linux /vmlinuz quiet\n", encoding="utf-8")
+    if program:
+        (tmp_path / "update-grub").touch()
+    needs = [str(config), str(tmp_path / "update-grub")]
 
     def run(self: Module, argv: list[str]) -> tuple[int, str, str]:
         self.calls.append(argv)
@@ -135,16 +141,22 @@ def test_a_boot_loader_that_is_not_there_is_told_nothing(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Module, "run_command", run)
     steps = {
-        "files": [{"path": str(setting), "where": str(config), "content": "apparmor=1\n"}],
-        "ensure": [{"path": str(config), "where": str(config), "contains": ["apparmor=1"], "argv": ["update-grub"]}],
+        "files": [{"path": str(setting), "where": needs, "content": "apparmor=1\n"}],
+        "ensure": [{"path": str(config), "where": needs, "contains": ["apparmor=1"], "argv": ["update-grub"]}],
         "modes": [{"path": str(config), "mode": "0600"}],
     }
     for expected in ([["update-grub"]] if grub else [], []):
         module = Module(topics={"boot": steps})
         hardening.Host(module).converge()  # type: ignore[arg-type]
         assert module.calls == expected
-    assert setting.exists() is config.exists() is grub
-    assert not grub or config.stat().st_mode & 0o777 == 0o600
+    assert setting.exists() is grub and config.exists() is there
+    assert not there or config.stat().st_mode & 0o777 == 0o600
+
+
+def test_grub_is_told_where_it_is_whole() -> None:
+    boot = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__hardening_topics"]["boot"]
+    [step] = boot["ensure"]
+    assert {step["path"], f"/usr/sbin/{step['argv'][0]}"} == set(step["where"]) == set(boot["files"][0]["where"])
 
 
 @pytest.mark.parametrize(
