@@ -77,6 +77,8 @@ def test_the_boot_brings_back_the_file_that_the_module_keeps(monkeypatch: pytest
     [unit] = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__hardening_topics"]["ssh"]["files"]
     assert f"ConditionPathExists={hardening.BEFORE}\n" in unit["content"]
     assert f"ExecStart=/usr/bin/mv -f {hardening.BEFORE} {hardening.SSHD}\n" in unit["content"]
+    # ssh.socket in it would be a cycle with basic.target, and nobody would listen.
+    assert "\nBefore=ssh.service\n" in unit["content"]
 
 
 @pytest.mark.parametrize(("program", "ran"), [(True, [["newaliases"]]), (False, [])])
