@@ -125,6 +125,18 @@ SELECT json_build_object(
 ROLLBACK;
 """
 
+# An interrupted pg_repack: those that are at work are no interrupted ones.
+WHERE_REPACK = """
+SELECT coalesce(json_agg(datname ORDER BY datname), '[]') FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres'
+  AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_repack');
+"""
+# Its log of changes lives as long as this trigger, which is made with it.
+LEFT_BY_REPACK = """
+\\connect -reuse-previous=on {dbname}
+SELECT json_build_object('database', current_database(), 'tables', (SELECT coalesce(json_agg(tgrelid::regclass ORDER BY tgrelid::regclass::text), '[]')
+  FROM pg_trigger WHERE tgname = 'repack_trigger' AND NOT tgisinternal));
+"""
+
 SIZE = "\\connect -reuse-previous=on {dbname}\nSELECT pg_total_relation_size({table}::regclass);"
 
 

@@ -344,6 +344,17 @@ def huge_pages_problem(info: Mapping[str, Any]) -> str | None:
     )
 
 
+def repack_problems(repack: Mapping[str, Any]) -> list[str]:
+    """Return what an interrupted pg_repack left, with what removes it, or why that cannot be read."""
+    if repack.get("error"):
+        return [f"PostgreSQL does not say whether an interrupted pg_repack left something: {repack['error']}"]
+    return [
+        f"PostgreSQL: pg_repack was interrupted in {one['database']}: each change of {', '.join(one['tables'])} is kept a second time, until the disk is "
+        "full. Type in the next maintenance window: ansible-playbook -i <inventory> berth.odoo.maintenance; at once: -e maintenance_now=true"
+        for one in repack.get("found") or []
+    ]
+
+
 def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str], controller: Sequence[str] = ()) -> list[str]:
     """Return every problem of every host, each as one line that starts with the host's name.
 
@@ -369,6 +380,7 @@ def problems(hosts: Mapping[str, Mapping[str, Any]], inventory: Collection[str],
         found.extend(f"{host}: {reason}" for reason in drill_problems(info.get("drills") or {}))
         found.extend(f"{host}: {_LEDGER}: {reason}" for reason in (info.get("ledger") or {}).get("problems", []))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(disk_problem, info.get("disks") or [])))
+        found.extend(f"{host}: {reason}" for reason in repack_problems(info.get("repack") or {}))
         found.extend(f"{host}: {reason}" for reason in filter(None, (watchdog_problem(info), huge_pages_problem(info))))
         found.extend(f"{host}: {reason}" for reason in filter(None, map(certificate_problem, info.get("certificates", []))))
         # They are renewed by every run, in time.

@@ -113,6 +113,13 @@ postgresql:
   description: The cluster as M(berth.odoo.postgresql_cluster_info) returns it, C(error) when Patroni does not answer, V(null) where no member runs here.
   returned: always
   type: dict
+repack:
+  description:
+    - What an interrupted C(pg_repack) left, V(null) where the leader of the cluster does not run.
+    - C(found), one entry a database with C(database) and C(tables), those that have its trigger; C(error), why that cannot be read.
+  returned: always
+  type: dict
+  sample: {found: [{database: main, tables: [stock_move]}], error: ""}
 redis:
   description:
     - What the Sentinel of this host says of several Redis, V(null) where none runs here; C(error) when it does not answer.
@@ -203,18 +210,19 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _ledger, _machine, _status
+from ..module_utils import _ledger, _machine, _maintenance, _status
 from ..module_utils._compose_host import MANIFEST
 from ..module_utils._docker_api import DockerClient, DockerError, DockerUnavailable
 from ..module_utils._patroni_api import PatroniError, container_hosts, own_api, read_health
 from ..module_utils._patroni_api import read_cluster as read_cluster_of
-from ..module_utils._psql import find_container
+from ..module_utils._psql import PsqlError, find_container, identifier, psql
 
 # The label that compose_project gives every container.
 MANAGED = "berth.managed=true"
@@ -303,6 +311,20 @@ def read_cluster(client: DockerClient, base_dir: str, timeout: float) -> dict[st
         return read_cluster_of(own, tls_dir, container_hosts(client, container), read_health(client, container))
     except PatroniError as error:
         return {"error": str(error)}
+
+
+def read_repack(client: DockerClient, cluster: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what an interrupted pg_repack left in the databases, or why that cannot be read; None where the leader does not run."""
+    # A server that does not answer is a problem already.
+    if not cluster or not cluster.get("health") or cluster["leader"] != cluster["member"]:
+        return None
+    try:
+        container = find_container(client, "postgresql", "postgresql", optional=False)
+        [names] = psql(client, container, _maintenance.WHERE_REPACK)
+        script = "".join(_maintenance.LEFT_BY_REPACK.format(dbname=identifier(name)) for name in names)
+        return {"found": [one for one in psql(client, container, script) if one["tables"]], "error": ""}
+    except PsqlError as error:
+        return {"found": [], "error": str(error)}
 
 
 def read_watchdog(client: DockerClient, base_dir: str) -> dict[str, Any] | None:
@@ -485,6 +507,7 @@ def main() -> None:
     options = module.params
     services: list[dict[str, Any]] = []
     cluster: dict[str, Any] | None = None
+    repack: dict[str, Any] | None = None
     watchdog: dict[str, Any] | None = None
     redis: dict[str, Any] | None = None
     docker_error = ""
@@ -492,6 +515,7 @@ def main() -> None:
         client = DockerClient(timeout=options["timeout"] * 5)
         services = read_services(client)
         cluster = read_cluster(client, options["base_dir"], options["timeout"])
+        repack = read_repack(client, cluster)
         watchdog = read_watchdog(client, options["base_dir"])
         redis = read_redis(client)
     except (DockerError, DockerUnavailable) as error:
@@ -510,6 +534,7 @@ def main() -> None:
         docker_error=docker_error,
         services=add_missing(services, options["base_dir"]),
         postgresql=cluster,
+        repack=repack,
         watchdog=watchdog,
         huge_pages=_machine.huge_pages(Path("/")),
         redis=redis,

@@ -411,3 +411,14 @@ def test_huge_pages_that_serve_nobody_are_a_problem(wanted: int, reserved: int, 
     found = problems({"db1": host(postgresql=cluster, huge_pages={"wanted": wanted, "reserved": reserved})})
     assert len(found) == bool(words)
     assert all(words in line for line in found)
+
+
+def test_what_an_interrupted_repack_left_is_a_problem() -> None:
+    found = [{"database": "main", "tables": ["stock_move", "mail_message"]}, {"database": "shop", "tables": ["sale_order"]}]
+    main, shop = problems({"db1": host(repack={"found": found, "error": ""}), "db2": host(repack=None)})
+    assert main.startswith(
+        "db1: PostgreSQL: pg_repack was interrupted in main: each change of stock_move, mail_message is kept a second time"
+    )
+    assert "berth.odoo.maintenance; at once: -e maintenance_now=true" in main and "sale_order" in shop
+    [unread] = problems({"db1": host(repack={"found": [], "error": "psql ended with exit code 3"})})
+    assert unread.endswith("whether an interrupted pg_repack left something: psql ended with exit code 3")

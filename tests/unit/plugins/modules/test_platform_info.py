@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.berth.odoo.plugins.module_utils import _authority
+from ansible_collections.berth.odoo.plugins.module_utils._psql import Container, PsqlError
 from ansible_collections.berth.odoo.plugins.modules import platform_info
 
 NOW = 1_800_000_000
@@ -114,3 +115,25 @@ def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
         {"of": "main", "repository": "", "date": "f", "days": 0.04, "problems": ["the set of main: 1 file is missing"]},
         {"of": "shop", "repository": "", "date": "g", "days": None, "problems": ["no set of shop was made: no TLS"]},
     ]
+
+
+def test_the_leader_alone_is_asked_what_an_interrupted_repack_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers: Any = [[["main", 'odd"one']], [{"database": "main", "tables": ["stock_move"]}, {"database": 'odd"one', "tables": []}]]
+
+    def psql(_client: Any, _container: Any, script: str) -> Any:
+        asked.append(script)
+        if not answers:
+            raise PsqlError("psql ended with exit code 3")
+        return answers.pop(0)
+
+    monkeypatch.setattr(platform_info, "psql", psql)
+    monkeypatch.setattr(platform_info, "find_container", lambda *_words, **_more: Container("c0ffee", ""))
+    cluster = {"leader": "db1", "member": "db1", "health": {"damaged": {}}}
+    client: Any = None
+    for other in (None, {"error": "Patroni does not answer"}, {**cluster, "member": "db2"}, {**cluster, "health": None}):
+        assert platform_info.read_repack(client, other) is None
+    assert not asked
+    assert platform_info.read_repack(client, cluster) == {"found": [{"database": "main", "tables": ["stock_move"]}], "error": ""}
+    assert '\\connect -reuse-previous=on "odd""one"\n' in asked[1]
+    assert platform_info.read_repack(client, cluster) == {"found": [], "error": "psql ended with exit code 3"}
