@@ -830,6 +830,13 @@ def _follow_dependencies(services: Mapping[str, Any], plans: dict[str, ServicePl
 
 CRASH_LOOP_RESTARTS = 3
 
+UNHEALTHY_ROUNDS = 2
+"""How many times as many checks in a row must have failed as make a container unhealthy, until it is given up. Compose gives it up at the first word, and
+one that waits for another, or whose host is busy, gets well after it."""
+
+DEFAULT_RETRIES = 3
+"""Failed checks in a row that make a container unhealthy, where its definition does not say."""
+
 
 def judge(inspected: Mapping[str, Any], *, one_shot: bool, looping: bool) -> str:
     """Judge a container that was started: ``well``, ``waiting``, ``failed``, or ``running`` when it has no health check.
@@ -845,7 +852,10 @@ def judge(inspected: Mapping[str, Any], *, one_shot: bool, looping: bool) -> str
         health = (state.get("Health") or {}).get("Status") or "none"
         if looping and health != "healthy":
             return "failed"
-        return {"none": "running", "healthy": "waiting" if one_shot else "well", "unhealthy": "failed"}.get(health, "waiting")
+        if health == "unhealthy":
+            retries = ((inspected.get("Config") or {}).get("Healthcheck") or {}).get("Retries") or DEFAULT_RETRIES
+            return "failed" if state["Health"].get("FailingStreak", 0) >= UNHEALTHY_ROUNDS * retries else "waiting"
+        return {"none": "running", "healthy": "waiting" if one_shot else "well"}.get(health, "waiting")
     if status == "exited" and one_shot and state.get("ExitCode") == 0:
         return "well"
     if status in ("restarting", "created", "running"):

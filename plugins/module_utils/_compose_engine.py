@@ -301,7 +301,7 @@ class Engine:
             baseline: Restarts that happened before this run, by container.
 
         Raises:
-            ConvergeError: One is unhealthy, ended, or restarts again and again, or the time is over.
+            ConvergeError: One stays unhealthy, ended, or restarts again and again, or the time is over.
         """
         started = time.monotonic()
         steady: dict[str, float] = {}

@@ -254,6 +254,8 @@ options:
   wait_timeout:
     description:
       - Seconds for all changed services to become healthy. A service with a longer C(start_period) gets that, and one more health check.
+      - It ends early when a service ended, restarts again and again, or stays unhealthy, which is when twice as many checks in a row have failed as its
+        C(retries) say. Compose itself gives up at once where C(depends_on) has the condition C(service_healthy).
       - A service without a health check counts as well when it has been running for a second.
     type: int
     default: 120

@@ -479,7 +479,7 @@ def test_no_state_is_left_without_a_decision(state: str, health: str, code: int,
     ("scenario", "verdict"),
     [
         ("success", "running"),
-        ("dependency-unhealthy", "failed"),
+        ("dependency-unhealthy", "waiting"),
         ("dependency-unhealthy.web", "waiting"),
         ("dependency-exited", "failed"),
         ("port-container", "failed"),
@@ -504,6 +504,10 @@ def test_verdicts_on_special_cases() -> None:
     assert compose.judge(state(Status="running", Health={"Status": "healthy"}), one_shot=False, looping=True) == "well"
     assert compose.judge(state(Status="running", Health={"Status": "healthy"}), one_shot=True, looping=False) == "waiting"
     assert compose.judge(state(Status="running", Health={"Status": "starting"}), one_shot=False, looping=False) == "waiting"
+    for streak, verdict in ((3, "waiting"), (5, "waiting"), (6, "failed")):
+        ill = state(Status="running", Health={"Status": "unhealthy", "FailingStreak": streak})
+        assert compose.judge(ill, one_shot=False, looping=False) == verdict
+        assert compose.judge(ill, one_shot=False, looping=True) == "failed"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("1.5s", 1.5), (5_000_000_000, 5), (None, 10)])

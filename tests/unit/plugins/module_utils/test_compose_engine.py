@@ -121,11 +121,17 @@ def test_without_a_health_check_a_container_must_stay_up_for_a_moment(clock: Clo
     assert clock.now - 100 >= 3 * engine_module.POLL_SECONDS + engine_module.STABLE_SECONDS, "a restart begins a new moment"
 
 
-def test_unhealthy_fails_at_once_in_its_own_words(clock: Clock) -> None:
+def test_one_that_stays_unhealthy_fails_in_its_own_words_long_before_the_time_is_over(clock: Clock) -> None:
+    """Docker says so after two checks here, one every second."""
     docker = Docker(db=INSPECTED["dependency-unhealthy"], web=running("starting"))
+
+    def check(_turn: int) -> None:
+        docker.containers["db"]["State"]["Health"]["FailingStreak"] = 2 + int(clock.now - 100)
+
+    docker.turn = check  # type: ignore[assignment]
     with pytest.raises(ConvergeError) as caught:
         make(docker).wait(["web", "db"], {})
-    assert clock.now == 100
+    assert clock.now == 102
     assert str(caught.value).splitlines() == [
         "project p: service db is unhealthy: its health check ended with exit code 3: no answer on 5432",
         "its last log lines:",
@@ -135,6 +141,20 @@ def test_unhealthy_fails_at_once_in_its_own_words(clock: Clock) -> None:
         "More: docker compose -p p logs",
     ]
     assert caught.value.failures[0]["container"] == "p-db-1"
+
+
+def test_one_that_was_unhealthy_may_get_well(clock: Clock) -> None:
+    docker = Docker(db=INSPECTED["dependency-unhealthy"])
+    docker.turn = lambda number: docker.containers["db"]["State"]["Health"].update(Status="healthy") if number == 5 else None
+    make(docker).wait(["db"], {})
+    assert docker.turns == 5
+
+
+def test_one_that_is_unhealthy_when_the_time_is_over_says_so() -> None:
+    with pytest.raises(ConvergeError) as caught:
+        make(Docker(db=INSPECTED["dependency-unhealthy"]), wait_timeout=2).wait(["db"], {})
+    assert "not well within 2 s (wait_timeout): db" in str(caught.value)
+    assert "service db is unhealthy: its health check ended with exit code 3: no answer on 5432" in str(caught.value)
 
 
 def test_the_time_limit_and_its_extension_by_a_start_period(clock: Clock) -> None:
