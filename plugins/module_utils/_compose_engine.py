@@ -35,6 +35,8 @@ CRASH_LOOP_SECONDS = 20.0
 STOP_TIMEOUT = 3600.0
 """Seconds for one stop request; the container's own stop_grace_period ends it much earlier."""
 VALIDATE_TIMEOUT = 60.0
+END_TIMEOUT = 30.0
+"""Seconds that a docker compose has, which took too long and was told to end. Then it is killed: what it asked of the daemon goes on there either way."""
 NOT_FOUND = 404
 
 
@@ -186,7 +188,11 @@ class Engine:
                 _stdout, stderr = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGTERM)
-                _stdout, stderr = process.communicate()
+                try:
+                    _stdout, stderr = process.communicate(timeout=END_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    _stdout, stderr = process.communicate()
                 note = f"\ndocker compose {arguments[0]} was ended after {timeout:g} s"
         text = stderr.decode("utf-8", "replace")
         if process.returncode and compose.compose_missing(text):

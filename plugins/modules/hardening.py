@@ -547,7 +547,8 @@ class Host:
         while True:
             try:
                 left = self.stale()
-            except OSError as error:
+            # It also closes connections at once, or in the middle of an answer, while it starts, and while too many others try to log in (MaxStartups).
+            except (OSError, ValueError, _hardening.HardeningError) as error:
                 left = [str(error)]
             if not left:
                 return

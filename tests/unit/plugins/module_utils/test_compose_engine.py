@@ -282,9 +282,12 @@ def test_a_silent_failure_still_says_something(fake_docker: Path) -> None:
         make(Docker(web=running("healthy")), str(fake_docker)).stop_all()
 
 
-def test_a_compose_that_hangs_is_ended(fake_docker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("deaf", ["", "trap '' TERM\n"])
+def test_a_compose_that_hangs_is_ended(fake_docker: Path, monkeypatch: pytest.MonkeyPatch, deaf: str) -> None:
+    """Also one that does not hear that it shall end."""
+    monkeypatch.setattr(engine_module, "END_TIMEOUT", 0.2)
     monkeypatch.setattr(engine_module, "VALIDATE_TIMEOUT", 0.2)
-    (fake_docker / "docker").write_text("#!/bin/sh\nsleep 60 & wait\n")
+    (fake_docker / "docker").write_text(f"#!/bin/sh\n{deaf}sleep 20 & wait\n")
     with pytest.raises(HostError, match=r"docker compose config was ended after 0\.2 s"):
         make(Docker(), str(fake_docker)).validate(f"{fake_docker}/x")
 

@@ -72,6 +72,32 @@ def test_a_trial_upon_a_trial_goes_back_to_what_was_confirmed(monkeypatch: pytes
     assert hardening.SSHD.read_text(encoding="utf-8") == "tried again\n"
 
 
+def test_sshd_may_turn_away_whoever_asks_while_it_reads_its_new_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [
+        ConnectionRefusedError("refused"),
+        _hardening.HardeningError("sshd at 0.0.0.0:22 closes the connection at once"),
+        ValueError("not SSH_MSG_KEXINIT"),
+        ["ciphers: aes128-ctr"],
+        [],
+    ]
+
+    def stale(_self: hardening.Host) -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(hardening.Host, "stale", stale)
+    monkeypatch.setattr(hardening.time, "sleep", lambda seconds: None)
+    hardening.Host(Module()).settled()  # type: ignore[arg-type]
+    assert not answers
+    answers.append(_hardening.HardeningError("sshd at 0.0.0.0:22 closes the connection at once"))
+    clock = iter((0.0, 61.0))
+    monkeypatch.setattr(hardening.time, "monotonic", lambda: next(clock))
+    with pytest.raises(_hardening.HardeningError, match=r"sshd was reloaded and does not do what .*closes the connection at once"):
+        hardening.Host(Module()).settled()  # type: ignore[arg-type]
+
+
 def test_the_boot_brings_back_the_file_that_the_module_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     [unit] = yaml.safe_load((ROLE / "vars/main.yml").read_text(encoding="utf-8"))["__hardening_topics"]["ssh"]["files"]
