@@ -238,19 +238,21 @@ def test_a_handover_ends_a_backup_with_a_sentence_and_the_next_one_works(play: P
     assert restored(lab.hosts[led]) == sql(lab.hosts[leader(lab)], ROWS)
 
 
-def refused(host: Host, *options: str) -> str:
-    """What pgBackRest says that asks a reader beside this host's server."""
+def asked(host: Host, *options: str) -> str:
+    """What pgBackRest says that asks a reader beside this host's server, and its exit status."""
     words = " ".join(f"--{option}" for option in options)
     tls = "--pg2-host-type=tls --pg2-host-ca-file=/etc/patroni-tls/ca.crt --pg2-host-cert-file=/etc/patroni-tls/tls.crt"
     command = f"pgbackrest --pg2-path=/var/lib/postgresql/17 {tls} --pg2-host-key-file=/etc/patroni-tls/tls.key --backup-standby=y {words} --io-timeout=5 check"
-    return host.run(f"docker exec {SERVER} {command} 2>&1; true")
+    return host.run(f"docker exec {SERVER} {command} 2>&1; echo ended with $?")
 
 
 def test_members_are_let_in_for_their_own_cluster(lab: Lab) -> None:
     led = leader(lab)
     other = next(name for name in MEMBERS if name != led)
-    assert "access denied" not in refused(lab.hosts[led], "stanza=berth", f"pg2-host={other}")
-    assert "access denied" in refused(lab.hosts[led], "stanza=another", "pg1-path=/var/lib/postgresql/17", f"pg2-host={other}")
+    # One that is let in looks at the standby's server and files, archives a segment and says nothing. Whoever does not come that far ends otherwise.
+    assert asked(lab.hosts[led], "stanza=berth", f"pg2-host={other}") == "ended with 0\n"
+    words = asked(lab.hosts[led], "stanza=another", "pg1-path=/var/lib/postgresql/17", f"pg2-host={other}")
+    assert f"on '{other}': access denied" in words and not words.endswith("ended with 0\n"), words
 
 
 def test_a_new_certificate_is_taken_up_without_a_restart(play: Player, lab: Lab, backups: Mapping[str, Any]) -> None:
