@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -216,6 +217,23 @@ def test_without_a_standby_the_leader_is_read(lab: Lab) -> None:
     assert "no standby streams and is less than 64 MB behind; the leader's own files are read" in said(lab.hosts[led], "incremental")
     wait_until_fit(lab)
     assert back_up(lab, "incremental")["source"].removeprefix("read from ") in set(MEMBERS) - {led}
+
+
+def test_a_host_that_stands_still_is_left_after_a_minute(play: Player, lab: Lab) -> None:
+    led, standby = leader(lab), begun(lab)
+    began = time.monotonic()
+    # Nobody answers there any more, not even its kernel.
+    cut = [f"FORWARD -p tcp --{end}port 8432 -j DROP" for end in ("d", "s")]
+    lab.hosts[standby].run("; ".join(f"iptables -I {rule}" for rule in cut))
+    try:
+        ended = "systemctl is-active berth-postgresql-backup@full.service"
+        wait_for("its end", lambda: "inactive" in lab.hosts[led].run(ended, check=False), seconds=600)
+    finally:
+        lab.hosts[standby].run("; ".join(f"iptables -D {rule}" for rule in cut))
+    play.say(f"ended {time.monotonic() - began:.0f} s after the cut")
+    assert f"read from the leader, because standby {standby} could not be read: it answers no more" in said(lab.hosts[led], "full")
+    # What it held there is given back by itself, so that it is read again.
+    wait_for("the reader", lambda: back_up(lab, "incremental")["source"] == f"read from {standby}", seconds=600)
 
 
 def test_a_handover_ends_a_backup_with_a_sentence_and_the_next_one_works(play: Player, lab: Lab) -> None:

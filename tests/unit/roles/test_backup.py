@@ -292,6 +292,19 @@ def test_in_a_handover_a_member_asks_again_who_leads(monkeypatch):
         alone.leads()
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(42, "[042]: timeout after 300000ms waiting for read from 'db2:8432'"), (39, "[039]: client state is 'response' but expected 'idle'")],
+)
+def test_a_standby_that_stands_still_is_waited_for_some_minutes(monkeypatch, status, error):
+    """pgBackRest's own patience is half an hour, and stays for the leader's files."""
+    members = Members(monkeypatch, (status, f"P00  ERROR: {error}\n"), (0, ""))
+    assert members.runner.make("full", 1) == f"read from the leader, because standby db2 could not be read: it answers no more: {error}"
+    first, second = members.backups
+    assert {"--protocol-timeout=5m", "--tcp-keep-alive-count=3"} <= {*first}
+    assert not any("timeout" in word or "keep-alive" in word for word in second)
+
+
 def test_members_are_let_ask_what_a_backup_asks_once(monkeypatch):
     members = Members(monkeypatch)
     members.repository = json.dumps([{"repo": [{"key": 1, "status": {"code": 0}}]}])
