@@ -524,3 +524,25 @@ def test_huge_pages_that_serve_nobody_are_refused() -> None:
     (problem,) = database(overrides={"host_sysctl": {"vm.nr_hugepages": 500}}).problems
     assert problem.subject == "host_sysctl: vm.nr_hugepages"
     assert "500 pages of 2 MB" in problem.found and "vm.nr_hugepages: 19" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("members", "repositories", "counted"),
+    [(3, [{"name": "near"}], 128), (3, [], None), (1, [{"name": "near"}], None)],
+)
+def test_the_reader_of_a_backup_has_its_part_where_there_is_one(members: int, repositories: list[Any], counted: int | None) -> None:
+    hosts = [f"db{number}" for number in range(1, members + 1)]
+    tiers = {"edge": [], "app": [], "cache": [], "database": hosts}
+    given = {name: {"backup_repositories": repositories} for name in hosts}
+    small = {name: Machine(3, 1536, "ssd", 40_000) for name in hosts}
+    result = plan(small, tiers, {name: {} for name in hosts}, given)
+    assert result.problems == []
+    limits = result.hosts["db1"]["memory"]["limits"]
+    assert limits.get("pgbackrest") == counted
+    without = plan(small, tiers, {name: {} for name in hosts}, {}).hosts["db1"]["memory"]["limits"]
+    assert sum(limits.values()) == sum(without.values())
+    assert limits["postgresql"] == without["postgresql"] - (counted or 0)
+    # A process more for each two processors.
+    assert result.hosts["db1"]["postgresql"]["backup_memory_mb"] == 128
+    table = "\n".join(_sizing.format_plan(result, small))
+    assert ("reads what PostgreSQL has here for a backup" in table) is bool(counted)
