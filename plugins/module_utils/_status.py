@@ -252,13 +252,23 @@ def drill_notes(drills: Mapping[str, Any]) -> list[str]:
 
 def backups(hosts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return of each kind of backup the latest, with its host: whoever led before keeps what it did last."""
-    latest: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = {}
     for host, info in hosts.items():
         for one in info.get("backups") or []:
-            key = (one["of"], one["repository"])
-            if key not in latest or one["date"] > latest[key][1]["date"]:
-                latest[key] = (host, one)
-    return [latest[key] for key in sorted(latest)]
+            found.setdefault((one["of"], one["repository"]), []).append((host, one))
+    return [_latest_backup(found[key]) for key in sorted(found)]
+
+
+def _latest_backup(results: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[str, Mapping[str, Any]]:
+    """Return the latest of what several hosts did with a repository, with the age of the newest backup in there.
+
+    A member that could not list the repository knows only what it made itself, and a new leader made nothing yet.
+    """
+    host, latest = max(results, key=lambda result: result[1]["date"])
+    if latest.get("listed", True):
+        return host, latest
+    newest = min((one for _host, one in results if one["days"] is not None), key=lambda one: float(one["days"]), default=latest)
+    return host, {**latest, "days": newest["days"], "source": newest.get("source", "")}
 
 
 def backup_problems(one: Mapping[str, Any]) -> list[str]:
@@ -267,7 +277,7 @@ def backup_problems(one: Mapping[str, Any]) -> list[str]:
     unit = f"berth-set@{one['of']}.timer" if one["of"] else "'berth-postgresql-backup-*.timer'"
     found = list(one["problems"])
     if one["days"] is None:
-        found.append(f"there is no {what}")
+        found.append(f"there is no {what}" if one.get("listed", True) else f"no {what} is known, and the repository could not be asked")
     elif one["days"] > (SET_DAYS if one["of"] else BACKUP_DAYS):
         found.append(f"the latest {what} is {one['days']:.0f} days old: look at systemctl status {unit}")
     return found

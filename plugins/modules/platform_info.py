@@ -185,7 +185,8 @@ backups:
   description:
     - What the timers of this host back up, and how the latest went; of the database for each repository, of an instance its set.
     - An entry has C(of), an instance, or empty for the database; C(repository), empty for a set; C(date), when it was tried; C(days), the age of the latest
-      that is good, or V(null); C(problems), what is wrong; of the database C(source), which member's files were read, empty where there is one.
+      that is good, or V(null); C(problems), what is wrong; of the database C(source), which member's files were read, empty where there is one, and
+      C(listed), whether the repository said which backups it has: without that C(days) is of what this member made itself.
   returned: always
   type: list
   elements: dict
@@ -455,6 +456,7 @@ def read_backups(directory: str, timers: str, now: float) -> list[dict[str, Any]
                     "repository": one["repository"],
                     "date": one["time"],
                     "days": days(one["last_success"]),
+                    "listed": one.get("listed", False),
                     "source": one.get("source", ""),
                     "problems": problems,
                 }

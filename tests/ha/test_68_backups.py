@@ -236,6 +236,27 @@ def test_a_host_that_stands_still_is_left_after_a_minute(play: Player, lab: Lab)
     wait_for("the reader", lambda: back_up(lab, "incremental")["source"] == f"read from {standby}", seconds=600)
 
 
+def test_a_new_leader_that_cannot_back_up_knows_what_the_former_one_made(
+    play: Player, lab: Lab, store: Store, backups: Mapping[str, Any]
+) -> None:
+    back_up(lab, "incremental")
+    before = leader(lab)
+    other = next(name for name in MEMBERS if name != before)
+    # As if it had never led.
+    lab.hosts[other].run("rm -f /var/lib/berth/backup/postgresql.json")
+    play("playbooks/switchover.yml", variables={"target": other}).expect_success()
+    wait_until_fit(lab)
+    store.stop()
+    try:
+        lab.hosts[other].run("systemctl start berth-postgresql-backup@incremental.service", check=False, timeout=300)
+        shown = play("playbooks/status.yml", variables=backups).text
+    finally:
+        store.begin()
+    assert f"{other}: incremental backup of the database failed: " in shown and "repository offsite does not answer" in shown
+    assert "Backup of the database in offsite: 0." in shown
+    assert "there is no backup" not in shown and "is known" not in shown
+
+
 def test_a_handover_ends_a_backup_with_a_sentence_and_the_next_one_works(play: Player, lab: Lab) -> None:
     led, standby = leader(lab), begun(lab)
     # Everything is asked of it, and nothing comes.

@@ -151,6 +151,12 @@ def newest(information: Sequence[Mapping[str, Any]], number: int) -> Mapping[str
     return max(found, key=lambda one: one["timestamp"]["stop"], default=None)
 
 
+def made_at(information: Sequence[Mapping[str, Any]], number: int) -> int:
+    """When the newest backup in a repository was complete, whichever member made it; 0 when there is none."""
+    found = newest(information, number)
+    return int(found["timestamp"]["stop"]) if found else 0
+
+
 def reading(standby: str, directory: str) -> list[str]:
     """Options of a backup that takes what a standby has from there. It ends when it cannot, at once: the leader has the same files.
 
@@ -369,10 +375,13 @@ class Runner:
         results, away = [], False
         for number, name in enumerate(self.repositories, 1):
             begin, error, found, source = time.time(), "", None, ""
+            # Of a repository that does not answer, this member knows what it did itself. Status asks the others' results too.
+            listed, last = False, before.get(name, {}).get("last_success", 0)
             try:
-                self.information(QUICK, number=number)
+                last, listed = made_at(self.information(QUICK, number=number), number), True
                 source = self.make(kind, number)
-                found = newest(self.information(number=number), number)
+                information = self.information(number=number)
+                found, last = newest(information, number), made_at(information, number)
                 # Once a week is what a repository can bear, and the backups before are still there.
                 if kind == "full" and (bad := self.damage(number)):
                     raise Failed(f"the backup was made, and what is kept in repository {name} is damaged: {'; '.join(bad)}")
@@ -380,7 +389,6 @@ class Runner:
                 error, away = str(failure), failure.away
                 print(error, file=sys.stderr)
             now = time.time()
-            last = before.get(name, {}).get("last_success", 0)
             results.append(
                 {
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
@@ -391,7 +399,8 @@ class Runner:
                     "bytes": found["info"]["repository"]["delta"] if found else 0,
                     "size": found["info"]["size"] if found else 0,
                     "seconds": round(now - begin, 1),
-                    "last_success": int(now) if found else last,
+                    "last_success": last,
+                    "listed": listed,
                     "source": source,
                     "error": error or ("" if found else "pgBackRest says that it worked, and lists no backup"),
                 }

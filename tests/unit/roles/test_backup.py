@@ -292,6 +292,25 @@ def test_in_a_handover_a_member_asks_again_who_leads(monkeypatch):
         alone.leads()
 
 
+def test_a_new_leader_knows_what_the_former_one_made(runner, monkeypatch):
+    monkeypatch.setattr(runner, "repositories", ["offsite"])
+    monkeypatch.setattr(runner, "information", lambda *_options, **_more: INFO)
+
+    def fails(*_arguments, **_more):
+        raise backup.Failed("pgBackRest backup: repository offsite is full")
+
+    monkeypatch.setattr(runner, "make", fails)
+    assert runner.backup("incremental") == 1
+    [result] = backup.read(backup.RESULT)
+    assert (result["last_success"], result["listed"], result["label"]) == (1795590293, True, "")
+    assert 'last_success_timestamp_seconds{stanza="berth",repository="offsite"} 1795590293' in backup.METRICS.read_text()
+    # One that does not answer is no proof that there is none.
+    monkeypatch.setattr(runner, "information", fails)
+    runner.backup("incremental")
+    [result] = backup.read(backup.RESULT)
+    assert (result["last_success"], result["listed"]) == (1795590293, False)
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [(42, "[042]: timeout after 300000ms waiting for read from 'db2:8432'"), (39, "[039]: client state is 'response' but expected 'idle'")],

@@ -336,6 +336,29 @@ def test_who_led_before_is_not_asked_for_backups() -> None:
     assert problems({"db1": host(backups=[before]), "db2": host(backups=[backed_up("")])}) == []
 
 
+def test_a_new_leader_that_fails_does_not_hide_what_is_there() -> None:
+    """What the repository has counts; where it does not answer, what any member knows that it made."""
+    why = "full backup of the database failed: repository offsite does not answer"
+    before = backed_up("", date="2026-11-20T01:00:00Z", days=5.5, source="read from db3", listed=True)
+    away = backed_up("", days=None, problems=[why], listed=False)
+    led = {"db1": host(backups=[before]), "db2": host(backups=[away])}
+    assert problems(led) == [f"db2: {why}"]
+    assert "Backup of the database in offsite: 132.0 hours old, read from db3\n" in screen(led)
+    # It led before, too, and what it made is older.
+    assert "132.0 hours old" in screen({"db1": host(backups=[before]), "db2": host(backups=[{**away, "days": 7.5}])})
+    # The repository answered, and has what the former leader made, or lost it.
+    full = backed_up("", days=5.5, problems=[why], listed=True)
+    assert "Backup of the database in offsite: 132.0 hours old\n" in screen({"db2": host(backups=[full])})
+    assert problems({"db1": host(backups=[before]), "db2": host(backups=[{**full, "days": None}])}) == [
+        f"db2: {why}",
+        "db2: there is no backup of the database in offsite",
+    ]
+    assert problems({"db2": host(backups=[away])}) == [
+        f"db2: {why}",
+        "db2: no backup of the database in offsite is known, and the repository could not be asked",
+    ]
+
+
 def floating(held: bool, drained: str = "") -> dict[str, Any]:
     return host(floating={"address": "10.0.0.9", "held": held, "drained": drained})
 

@@ -88,6 +88,7 @@ def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
         "repository": "offsite",
         "type": "full",
         "last_success": NOW - 86400,
+        "listed": True,
         "source": "read from db2",
         "error": "away",
     }
@@ -109,6 +110,7 @@ def test_backups_are_read_that_a_timer_makes(tmp_path: Path) -> None:
             "repository": "offsite",
             "date": "t",
             "days": 1.0,
+            "listed": True,
             "source": "read from db2",
             "problems": ["full backup of the database failed: away"],
         },
