@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, berth.odoo contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The repositories of backups: what is wrong with their description, and pgBackRest's configuration. Pure: no Ansible import, no I/O."""
+"""Backups: what is wrong with the description of repositories, pgBackRest's configuration, what members did. Pure: no Ansible import, no I/O."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -244,3 +245,55 @@ def files(repositories: Sequence[Mapping[str, Any]], text: str, group: int) -> l
         if one.get("authority_certificate"):
             found.append({**common, "dest": f"pgbackrest/{one['name']}.crt", "content": str(one["authority_certificate"])})
     return found
+
+
+ELSEWHERE = "another member leads, and does it"
+"""What the program of a member says that follows the one that leads (roles/postgresql/files/backup.py)."""
+
+
+class Backed(NamedTuple):
+    """What came of a backup that every member was asked for."""
+
+    failed: str
+    """Why nobody made it, or not in every repository; empty when all is well."""
+    lines: list[str]
+    """What was made, and which members could not answer, for people."""
+
+
+def _run_of(answer: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool, str]:
+    """What the run of a host left: its results, whether it ended well, and its words. Nothing where the unit did not start."""
+    lines = str(answer.get("stdout", "")).split("\n")
+    if "--" not in lines:
+        return [], False, ""
+    run, status, *results = lines[: lines.index("--")]
+    read = [json.loads(line) for line in results]
+    return [one for one in read if run and one.get("run") == run], status == "0" and bool(run), "; ".join(lines[lines.index("--") + 1 :])
+
+
+def backed(begun: Mapping[str, Mapping[str, Any]], read: Mapping[str, Mapping[str, Any]]) -> Backed:
+    """Judge a backup of the database by what all hosts say together: one of them makes it, and what is wrong with another one is no reason to fail.
+
+    Args:
+        begun: host to the registered result of starting the unit.
+        read: host to that of a command that printed the unit's InvocationID, its ExecMainStatus and the file of results, and after a line C(--) its words.
+    """
+    made, wrong, silent = [], [], []
+    for host, answer in begun.items():
+        looked = read.get(host) or {}
+        if away := next((one for one in (answer, looked) if one.get("unreachable")), None):
+            silent.append(f"{host} could not be reached: {' '.join(str(away.get('msg', 'no answer')).split())}")
+            continue
+        results, well, words = _run_of(looked)
+        for one in results:
+            if one["error"]:
+                wrong.append(f"{host}: {one['error']}")
+            else:
+                source = f", {one['source']}" if one["source"] else ""
+                made.append(f"{host} made {one['label']} in {one['repository']}: {one['bytes']} bytes in {one['seconds']} s{source}")
+        if not results and not (well and words == ELSEWHERE):
+            silent.append(f"{host} could not answer: {words or answer.get('stderr') or 'look at journalctl -u berth-postgresql-backup@*'}")
+    if wrong:
+        return Backed(f"no backup of the database was made everywhere: {'; '.join(wrong)}", [*made, *silent])
+    if not made:
+        return Backed(f"no backup of the database was made: {'; '.join(silent) or 'every member says that ' + ELSEWHERE}", [])
+    return Backed("", [*made, *silent])

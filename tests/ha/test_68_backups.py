@@ -219,6 +219,43 @@ def test_without_a_standby_the_leader_is_read(lab: Lab) -> None:
     assert back_up(lab, "incremental")["source"].removeprefix("read from ") in set(MEMBERS) - {led}
 
 
+def test_a_member_that_is_down_fails_no_backup(play: Player, lab: Lab, backups: Mapping[str, Any]) -> None:
+    led = leader(lab)
+    down = next(name for name in MEMBERS if name != led)
+    lab.hosts[down].run(f"docker stop {SERVER}", timeout=180)
+    try:
+        made = play("playbooks/backup.yml", "--limit", "database", variables=backups).expect_success()
+        unit = lab.hosts[down].run("systemctl is-failed berth-postgresql-backup@incremental.service", check=False)
+    finally:
+        lab.hosts[down].run(f"docker start {SERVER}")
+    assert f"{led} made 20" in made.text
+    assert f"{down} could not answer: PostgreSQL on this host does not answer" in made.text
+    assert "Whether another member leads cannot be asked here" in made.text
+    assert unit.strip() == "inactive"
+    wait_until_fit(lab)
+    # Its PostgreSQL alone: Patroni, which would start it again, stands still, and etcd says who leads.
+    patroni = f"$(docker inspect --format '{{{{.State.Pid}}}}' {SERVER})"
+    lab.hosts[down].run(f"kill -STOP {patroni} && docker exec {SERVER} pg_ctl -D /var/lib/postgresql/17 -m fast -w stop", timeout=180)
+    try:
+        lab.hosts[down].run("systemctl start berth-postgresql-backup@incremental.service", timeout=300)
+    finally:
+        lab.hosts[down].run(f"kill -CONT {patroni}")
+    assert f"{led} leads, and makes it. Of this member: PostgreSQL on this host does not answer" in said(lab.hosts[down], "incremental")
+    wait_until_fit(lab)
+
+
+def test_without_a_leader_nobody_is_content(play: Player, lab: Lab, backups: Mapping[str, Any]) -> None:
+    for name in MEMBERS:
+        lab.hosts[name].run(f"docker stop --time 100 {SERVER}", timeout=180)
+    try:
+        words = "no backup of the database was made: db1 could not answer: PostgreSQL on this host does not answer"
+        play("playbooks/backup.yml", "--limit", "database", variables=backups).expect_refusal(words, "db3 could not answer")
+    finally:
+        for name in MEMBERS:
+            lab.hosts[name].run(f"docker start {SERVER}")
+    wait_until_fit(lab)
+
+
 def test_a_host_that_stands_still_is_left_after_a_minute(play: Player, lab: Lab) -> None:
     led, standby = leader(lab), begun(lab)
     began = time.monotonic()

@@ -9,7 +9,8 @@ from a standby, whose own pgBackRest reads, compresses and encrypts them; what i
     python3 -B backup.py prepare|full|incremental|verify --stanza NAME --repositories NAME,… [--members NAME,…]
 
 A backup leaves its result in /var/lib/berth/backup/postgresql.json, one line a repository, and in /var/lib/berth/metrics. Exit status: 0 it worked or
-another member leads; 75 the repository does not answer, so try again; 1 anything else.
+another member leads; 69 nobody on this host can say who leads, so it is the business of the others; 75 the repository does not answer, so try again; 1
+anything else.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ CONTAINER = "postgresql-postgresql-1"
 RESULT = Path("/var/lib/berth/backup/postgresql.json")
 METRICS = Path("/var/lib/berth/metrics/berth_postgresql_backup.prom")
 AWAY = 75
+# Of no member that is alone: of it nothing else is known, and a backup that it does not make nobody makes. systemd takes it for a success.
+UNKNOWN = 69
 # Commands that read everything.
 LONG = ("backup", "verify")
 # As much as a batch of Odoo: next to nothing beside people, and never nothing.
@@ -54,6 +57,8 @@ LAG_BYTES = 64 << 20
 # In a handover nobody leads, or answers, for some seconds.
 HANDOVER_S = 60
 STATE = "SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
+# This member's name for Patroni, and what etcd says of all of them.
+CLUSTER = "sed -n 's/^name: //p' /etc/patroni/patroni.yml && exec patronictl list --format=json 2>/dev/null"
 # First those for which no commit waits by name.
 STANDBYS = (
     "SELECT application_name, current_setting('data_directory'), pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint FROM pg_stat_replication "
@@ -192,10 +197,10 @@ def metrics(results: Sequence[Mapping[str, Any]]) -> str:
 class Failed(Exception):
     """pgBackRest failed; the message says why."""
 
-    def __init__(self, message: str, *, away: bool = False, locked: bool = False, words: str = "") -> None:
-        """With *away* it is to be tried again later, with *locked* at once. *words* are pgBackRest's own."""
+    def __init__(self, message: str, *, away: bool = False, locked: bool = False, unknown: bool = False, words: str = "") -> None:
+        """With *away* it is to be tried again later, with *locked* at once; with *unknown* others may do it. *words* are pgBackRest's own."""
         super().__init__(message)
-        self.away, self.locked, self.words = away, locked, words
+        self.away, self.locked, self.unknown, self.words = away, locked, unknown, words
 
 
 class Runner:
@@ -272,19 +277,41 @@ class Runner:
     def leads(self) -> bool:
         """Whether this member leads. Raises Failed.
 
-        Where there are others, one that follows nobody or does not answer is asked again: who led stops, and who is to lead does not do so yet.
+        Where there are others, one that follows nobody or does not answer is asked again: who led stops, and who is to lead does not do so yet. Then etcd
+        is asked: what is wrong with this member is no reason to miss a backup that another one makes.
         """
         until = time.monotonic() + HANDOVER_S
         while True:
             try:
                 [[follows, streams]] = self.ask(STATE)
-            except Failed:
-                if not self.members or time.monotonic() > until:
+                why = "PostgreSQL on this host is a standby and follows nobody"
+            except Failed as failure:
+                follows, streams, why = "", "", str(failure)
+                if not self.members:
                     raise
-            else:
-                if follows == "f" or streams == "t" or not self.members or time.monotonic() > until:
-                    return follows == "f"
+            if follows == "f" or streams == "t" or not self.members:
+                return follows == "f"
+            if time.monotonic() > until:
+                break
             time.sleep(1)
+        own, leader = self.cluster(why)
+        if leader in ("", own):
+            raise Failed(f"{why}. {'It is the one that leads' if leader else 'No member leads'}: type berth.odoo.status")
+        print(f"{leader} leads, and makes it. Of this member: {why}")
+        return False
+
+    def cluster(self, why: str) -> tuple[str, str]:
+        """The names of this member and of the one that leads, empty when none does, according to etcd. Raises Failed: nobody here can ask it.
+
+        Its container does not run, or etcd is out of reach: this host may be cut off, while the others go on.
+        """
+        _code, output = self.inside("sh", "-c", CLUSTER)
+        try:
+            own, members = output.split("\n", 1)
+            found = {one["Role"]: one["Member"] for one in json.loads(members)}
+        except (ValueError, TypeError, LookupError) as error:
+            raise Failed(f"{why}. Whether another member leads cannot be asked here", unknown=True) from error
+        return own.strip("'\""), found.get("Leader", "")
 
     def standby(self) -> tuple[str, str, str]:
         """The standby that a backup is read from, its data directory, and what is wrong with those before it. No name when there is none. Raises Failed."""
@@ -392,6 +419,8 @@ class Runner:
             results.append(
                 {
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+                    # Of systemd, so that who began it knows what it did.
+                    "run": os.environ.get("INVOCATION_ID", ""),
                     "repository": name,
                     "stanza": self.stanza,
                     "type": kind,
@@ -464,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return runner.verify() if options.command == "verify" else runner.backup(options.command)
     except Failed as failure:
         print(failure, file=sys.stderr)
-        return AWAY if failure.away else 1
+        return AWAY if failure.away else UNKNOWN if failure.unknown else 1
 
 
 if __name__ == "__main__":

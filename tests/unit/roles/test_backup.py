@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.berth.odoo.plugins.module_utils import _pgbackrest
+
 FILE = Path(__file__).resolve().parents[3] / "roles/postgresql/files/backup.py"
 specification = importlib.util.spec_from_file_location("berth_backup", FILE)
 backup = importlib.util.module_from_spec(specification)
@@ -282,14 +284,62 @@ def test_in_a_handover_a_member_asks_again_who_leads(monkeypatch):
     monkeypatch.setattr(members.runner, "inside", lambda *_argv: answers.pop(0))
     assert members.runner.leads()
     assert answers == []
-    # One that is cut off is not waited for forever, and one that is alone not at all.
-    monkeypatch.setattr(backup, "HANDOVER_S", -1)
-    monkeypatch.setattr(members.runner, "inside", lambda *_argv: (0, "t|f\n"))
-    assert not members.runner.leads()
+    # One that is alone is not waited for.
     alone = backup.Runner("berth", ["offsite"])
     monkeypatch.setattr(alone, "inside", lambda *_argv: (2, "FATAL:  the database system is starting up"))
     with pytest.raises(backup.Failed, match="PostgreSQL on this host does not answer"):
         alone.leads()
+
+
+STOPPED = (1, "Error response from daemon: container 0f is not running\n")
+LED = '[{"Cluster": "berth", "Member": "db1", "Role": "Leader", "State": "running"}, {"Member": "db2", "Role": "Replica", "State": "stopped"}]\n'
+
+
+@pytest.mark.parametrize(
+    ("state", "cluster", "status", "words"),
+    [
+        # Its own PostgreSQL is down, and another member does it: no failed unit.
+        (
+            (2, "psql: error: no such file"),
+            (0, f"db2\n{LED}"),
+            0,
+            "db1 leads, and makes it. Of this member: PostgreSQL on this host does not answer",
+        ),
+        (
+            (0, "t|f\n"),
+            (0, f"'db2'\n{LED}"),
+            0,
+            "db1 leads, and makes it. Of this member: PostgreSQL on this host is a standby and follows nobody",
+        ),
+        # Nobody here can say: its container is stopped, or the host is cut off from etcd.
+        (
+            STOPPED,
+            STOPPED,
+            69,
+            "container 0f is not running. Look: docker logs --tail 50 postgresql-postgresql-1. Whether another member leads cannot",
+        ),
+        ((0, "t|f\n"), (0, "db2\n"), 69, "follows nobody. Whether another member leads cannot be asked here"),
+        # Nobody makes one, and somebody has to say so.
+        ((0, "t|f\n"), (0, f"db2\n{LED.replace('Leader', 'Replica')}"), 1, "follows nobody. No member leads: type berth.odoo.status"),
+        ((2, "psql: error: starting up"), (0, f"db1\n{LED}"), 1, "It is the one that leads: type berth.odoo.status"),
+        ((0, "t|t\n"), STOPPED, 0, _pgbackrest.ELSEWHERE),
+    ],
+)
+def test_a_member_that_is_down_fails_no_backup_that_another_one_makes(monkeypatch, capsys, state, cluster, status, words):
+    monkeypatch.setattr(backup, "HANDOVER_S", -1)
+    monkeypatch.setattr(backup.Runner, "inside", lambda _self, *argv: cluster if argv[0] == "sh" else state)
+    given = ["full", "--stanza=berth", "--repositories=offsite", "--members=db1,db2"]
+    assert backup.main(given) == status
+    said = capsys.readouterr()
+    assert words in said.out + said.err
+    # Of one that is alone nothing else is known.
+    if "t|" not in state[1]:
+        assert backup.main(given[:-1]) == 1
+
+
+def test_the_unit_takes_the_status_for_a_success_that_others_answer_for():
+    units = (FILE.parents[1] / "vars/main.yml").read_text(encoding="utf-8")
+    assert f"SuccessExitStatus={backup.UNKNOWN}\n" in units
 
 
 def test_a_new_leader_knows_what_the_former_one_made(runner, monkeypatch):
@@ -300,9 +350,10 @@ def test_a_new_leader_knows_what_the_former_one_made(runner, monkeypatch):
         raise backup.Failed("pgBackRest backup: repository offsite is full")
 
     monkeypatch.setattr(runner, "make", fails)
+    monkeypatch.setenv("INVOCATION_ID", "0f")
     assert runner.backup("incremental") == 1
     [result] = backup.read(backup.RESULT)
-    assert (result["last_success"], result["listed"], result["label"]) == (1795590293, True, "")
+    assert (result["last_success"], result["listed"], result["label"], result["run"]) == (1795590293, True, "", "0f")
     assert 'last_success_timestamp_seconds{stanza="berth",repository="offsite"} 1795590293' in backup.METRICS.read_text()
     # One that does not answer is no proof that there is none.
     monkeypatch.setattr(runner, "information", fails)

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import configparser
+import json
+from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.berth.odoo.plugins.filter.pgbackrest import pgbackrest as as_filter
-from ansible_collections.berth.odoo.plugins.module_utils._pgbackrest import configuration, files, mistakes
+from ansible_collections.berth.odoo.plugins.module_utils._pgbackrest import ELSEWHERE, backed, configuration, files, mistakes
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 S3 = {
@@ -154,3 +156,62 @@ def test_files_are_for_the_group_alone():
 def test_the_filter_says_what_is_wrong():
     with pytest.raises(AnsibleFilterError, match=r"backup_repositories\[0\]\.endpoint is 'http://x'.*https://s3\.example"):
         as_filter([{**S3, "endpoint": "http://x"}], SECRETS, "berth", "/d")
+
+
+# --- what members did
+
+RESULT = {"run": "r", "repository": "near", "label": "20261130-1F", "bytes": 5, "seconds": 2.5, "source": "read from db2", "error": ""}
+DOWN = "PostgreSQL on this host does not answer: container postgresql-postgresql-1 is not running"
+MADE = "db1 made 20261130-1F in near: 5 bytes in 2.5 s, read from db2"
+AWAY = {"unreachable": True, "msg": "Failed to connect to the host via ssh:\nConnection refused"}
+
+
+def ran(words: str, status: int = 0, *results: dict[str, Any]) -> dict[str, Any]:
+    lines = ["r", str(status), *map(json.dumps, results), "--", *words.split("\n")]
+    return {"stdout": "\n".join(lines)}
+
+
+@pytest.mark.parametrize(
+    ("members", "failed", "lines"),
+    [
+        ({"db1": ran("20261130-1F: 5 bytes", 0, RESULT), "db2": ran(ELSEWHERE)}, "", [MADE]),
+        ({"db1": ran("x", 0, RESULT), "db2": ran(ELSEWHERE), "db3": ran(DOWN, 69)}, "", [MADE, f"db3 could not answer: {DOWN}"]),
+        # etcd told it who leads.
+        (
+            {"db1": ran("x", 0, RESULT), "db3": ran(f"db1 leads, and makes it. Of this member: {DOWN}")},
+            "",
+            [MADE, f"db3 could not answer: db1 leads, and makes it. Of this member: {DOWN}"],
+        ),
+        (
+            {"db1": ran("x", 0, RESULT), "db2": AWAY},
+            "",
+            [MADE, "db2 could not be reached: Failed to connect to the host via ssh: Connection refused"],
+        ),
+        # It led, as the other one knows, and is away.
+        (
+            {"db1": AWAY, "db2": ran(ELSEWHERE)},
+            "no backup of the database was made: db1 could not be reached: Failed to connect to the host via ssh: Connection refused",
+            [],
+        ),
+        ({"db1": ran(DOWN, 69)}, f"no backup of the database was made: db1 could not answer: {DOWN}", []),
+        (
+            {"db1": ran("x", 1, {**RESULT, "error": "near is full"}, {**RESULT, "repository": "far"}), "db2": ran(DOWN, 69)},
+            "no backup of the database was made everywhere: db1: near is full",
+            [MADE.replace("near", "far"), f"db2 could not answer: {DOWN}"],
+        ),
+        # What an earlier run left is not this one's.
+        (
+            {"db1": ran(ELSEWHERE, 0, {**RESULT, "run": "s"})},
+            "no backup of the database was made: every member says that another member leads, and does it",
+            [],
+        ),
+    ],
+)
+def test_a_backup_that_was_made_is_good_whoever_is_down(members: dict[str, Any], failed: str, lines: list[str]) -> None:
+    assert backed(members, {name: one for name, one in members.items() if one is not AWAY}) == (failed, lines)
+
+
+def test_a_host_without_the_unit_or_lost_meanwhile_has_a_reason() -> None:
+    missing = {"stderr": "Unit berth-postgresql-backup@full.service not found."}
+    assert backed({"db1": missing}, {"db1": {"stdout": "\n0\n--"}}).failed.endswith(f"db1 could not answer: {missing['stderr']}")
+    assert "db1 could not be reached: Failed" in backed({"db1": {"stdout": ""}}, {"db1": AWAY}).failed
