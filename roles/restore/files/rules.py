@@ -390,6 +390,12 @@ def ending(records: str, number: int) -> Ending | None:
     return None
 
 
+def last_ending(records: str) -> str:
+    """When the last transaction ended in records of pg_waldump, UTC; empty when none did. A restore to a time needs one that ended later than that."""
+    times = re.findall(r"^rmgr: Transaction .*? desc: (?:COMMIT|ABORT)\w* (?:\d+: )?(\d{4}-\d\d-\d\d \S+) UTC", records, re.MULTILINE)
+    return f"{max(times).replace(' ', 'T')}+00:00" if times else ""
+
+
 def spans(segments: Sequence[str], size: int = 3) -> Iterator[Sequence[str]]:
     """Segments that are read at once: adjacent ones of a timeline. Each begins with the last one of before, because a record may lie in two."""
     begin = 0

@@ -274,17 +274,50 @@ class Archive:
         """Why a segment cannot be reached from a backup; nothing when it can. Raises Failed."""
         names = self.names_for(backup)
         missing = rules.missing_wal(names, self.way(backup["archive"]["start"], segment, names))
-        if not missing:
-            return ""
+        return self.lost(backup, missing) if missing else ""
+
+    @staticmethod
+    def lost(backup: Mapping[str, Any], missing: Sequence[tuple[str, str]]) -> str:
+        """What a person has to know of WAL that is missing."""
         ranges = ", ".join(first if first == last else f"{first} to {last}" for first, last in missing)
         return (
             f"WAL after the backup {backup['label']} is missing: {ranges}. PostgreSQL's hosts drop it when more than max_slot_wal_keep_size waits. "
             "Nothing after it can be restored until there is a new backup: run berth.odoo.backup"
         )
 
-    def records(self, segments: Sequence[str]) -> str:
-        """What pg_waldump says of adjacent segments: ends of transactions, and which number the next one has. Raises Failed."""
-        files = {rules.segment_of(name): name for name in self.names}
+    def hole(self, backup: Mapping[str, Any], point: Target) -> str:
+        """Why a time or a position cannot be reached from a backup, because WAL before it is missing and later WAL is there; nothing when it can.
+
+        Where nothing follows, WAL may be on its way. PostgreSQL stops at the first transaction that ended after a time, so it needs all before that one.
+        Raises Failed.
+        """
+        names = self.names_for(backup)
+        last = max(filter(None, map(rules.segment_of, names)), default="")
+        if point.kind == "lsn" and last:
+            last = min(last, rules.segment_at(int(last[:8], 16), point.value))
+        way = self.way(backup["archive"]["start"], last, names) if last else []
+        missing = rules.missing_wal(names, way)
+        if not missing:
+            return ""
+        there = way[: way.index(missing[0][0])]
+        if point.kind == "lsn":
+            return self.lost(backup, missing)
+        until = self.last_ending(there, names)
+        if until and rules.moment(until) > rules.moment(point.value):
+            return ""
+        return f"{self.lost(backup, missing)}. What is before that ends {f'at {until}' if until else 'with the backup'}"
+
+    def last_ending(self, segments: Sequence[str], names: Sequence[str]) -> str:
+        """When the last transaction ended in some segments; empty when none did. Raises Failed."""
+        ends = (rules.last_ending(self.records([segment], names)) for segment in reversed(segments))
+        return next(filter(None, ends), "")
+
+    def records(self, segments: Sequence[str], names: Sequence[str] = ()) -> str:
+        """What pg_waldump says of adjacent segments: ends of transactions, and which number the next one has. Raises Failed.
+
+        Without *names* they are those of the newest backup's version.
+        """
+        files = {rules.segment_of(name): name for name in names or self.names}
         with tempfile.TemporaryDirectory(prefix="wal-", dir=self.site.data_dir) as directory:
             for segment in segments:
                 name = f"archive/{self.stanza}/{files[segment]}"
@@ -363,6 +396,8 @@ class Job:
         self.backup = rules.pick_backup(self.archive.known, self.point, left, self.set_manifest)
         if self.set_manifest:
             self.refuse_gap(self.set_manifest)
+        else:
+            self.refuse_hole()
         if self.ending:
             self.snapshots = rules.pick_snapshots(self.files.snapshots, Target("time", self.ending.time))
             self.manifest = rules.of_moment([self.files.manifest(snapshot) for snapshot in self.snapshots])
@@ -378,6 +413,26 @@ class Job:
             raise Refused(
                 f"the set {self.snapshots[-1]['id'][:8]} of {manifest['time']} cannot be restored: {gap}. Before that, name an older one with -e set=<id>, or "
                 f"a moment before the gap with -e time=…; repository=<name> asks another repository"
+            )
+
+    def refuse_hole(self) -> None:
+        """Find out the same of a time, a position or a transaction. Raises Refused, Failed."""
+        if self.point.kind == "time":
+            when = rules.moment(self.point.value)
+        elif self.ending:
+            when = rules.moment(self.ending.time)
+        else:
+            # A position is as old as the next set.
+            known = [self.files.manifest(snapshot) for snapshot in self.snapshots]
+            after = [rules.moment(one["time"]) for one in known if rules.lsn(one["lsn"]) >= rules.lsn(self.point.value)]
+            when = min(after, default=datetime.now(UTC))
+        # Some segments are sent at once, so that later ones may be there first.
+        if (datetime.now(UTC) - when).total_seconds() < YOUNG_S:
+            return
+        if hole := self.archive.hole(self.backup, self.point):
+            raise Refused(
+                f"{self.target.kind} {self.target.value} cannot be restored: {hole}. Name a moment before the gap with -e time=…, or a set after the next "
+                "backup with -e set=<id>; repository=<name> asks another repository"
             )
 
     def server_options(self) -> list[str]:

@@ -64,6 +64,9 @@ def sources(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         def gap(self, _backup: Any, segment: str) -> str:
             return f"{segment} is missing" if segment in gaps else ""
 
+        def hole(self, _backup: Any, point: Any) -> str:
+            return f"WAL before {' '.join(point)} is missing" if gaps else ""
+
         def left(self, timeline: int = 0) -> dict[int, int]:
             return {timeline or 1: 1 << 64}
 
@@ -128,6 +131,69 @@ def test_a_set_without_its_wal_is_refused_before_anything_is_restored(
     ):
         sources.Job(site(tmp_path), "main", sources.Target(kind, "d" * 8), "", "")
     assert sources.Job(site(tmp_path), "main", sources.Target("set", "c" * 8), "", "").snapshots
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        (
+            "time",
+            "2026-11-25T12:30:00Z",
+            "time 2026-11-25T12:30:00Z cannot be restored: WAL before time 2026-11-25T12:30:00Z is missing. Name a moment before",
+        ),
+        ("lsn", "0/9000000", "lsn 0/9000000 cannot be restored: WAL before lsn 0/9000000 is missing"),
+        # Newer than every set, and so perhaps of this minute.
+        ("lsn", "0/C000000", ""),
+        ("xid", "4711", "xid 4711 cannot be restored: WAL before lsn 0/8000000 is missing"),
+    ],
+)
+def test_a_moment_behind_a_hole_in_the_wal_is_refused_before_anything_is_restored(
+    sources: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, value: str, why: str
+) -> None:
+    sources.Job(site(tmp_path), "main", sources.Target(kind, value), "", "")
+    sources.gaps.add("any")
+    # What is half an hour old at most may be on its way.
+    now = sources.datetime(2026, 11, 25, 14, 20, tzinfo=sources.UTC)
+    monkeypatch.setattr(sources, "datetime", SimpleNamespace(now=lambda _zone: now))
+    if why:
+        with pytest.raises(sources.Refused, match=why):
+            sources.Job(site(tmp_path), "main", sources.Target(kind, value), "", "")
+    else:
+        sources.Job(site(tmp_path), "main", sources.Target(kind, value), "", "")
+    sources.Job(site(tmp_path), "main", sources.Target("time", "2026-11-25T14:00:00Z"), "", "")
+
+
+def segment(number: int) -> str:
+    return f"17-1/0000000100000000/00000001000000000000000{number:X}-{'0' * 40}.zst"
+
+
+@pytest.mark.parametrize(
+    ("there", "kind", "value", "why"),
+    [
+        ("123456", "time", "2026-11-25T11:00:00+00:00", ""),
+        # Nothing follows: it may be on its way, and what is said of it is said by PostgreSQL.
+        ("123", "lsn", "0/5000100", ""),
+        ("12356", "lsn", "0/3000100", ""),
+        ("12356", "lsn", "0/4000100", "000000010000000000000004."),
+        ("12389", "lsn", "0/9000100", "000000010000000000000004 to 000000010000000000000007."),
+        # The last transaction before the hole, of segment 2, ended at 10:00.
+        ("12356", "time", "2026-11-25T09:59:59+00:00", ""),
+        ("12356", "time", "2026-11-25T10:00:00+00:00", ""),
+        ("12356", "time", "2026-11-25T10:00:00.5+00:00", "What is before that ends at 2026-11-25T10:00:00.5"),
+        ("12356", "time", "2026-11-25T10:00:01+00:00", "000000010000000000000004."),
+        ("1356", "time", "2026-11-25T10:00:01+00:00", "What is before that ends with the backup"),
+        ("356", "time", "2026-11-25T10:00:01+00:00", "000000010000000000000001 to 000000010000000000000002, 000000010000000000000004."),
+    ],
+)
+def test_a_hole_counts_for_what_is_behind_it(program: ModuleType, there: str, kind: str, value: str, why: str) -> None:
+    archive = object.__new__(importlib.import_module("sources").Archive)
+    backup = {"label": "full", "database": {"id": 1}, "archive": {"start": "000000010000000000000001"}}
+    archive.stanza, archive.known = "berth", {"archive": [{"id": "17-1", "database": {"id": 1}}]}
+    archive.listed = [segment(int(one)) for one in there]
+    ended = "rmgr: Transaction len (rec/tot):     34/    34, tx:        739, lsn: 0/02000100, prev 0/02000028, desc: COMMIT 2026-11-25 10:00:00.5 UTC\n"
+    archive.records = lambda segments, _names: ended if segments == ["000000010000000000000002"] else ""
+    found = archive.hole(backup, importlib.import_module("rules").Target(kind, value))
+    assert why in found and bool(found) is bool(why), found
 
 
 def test_the_wal_of_a_set_is_looked_for_where_its_backup_has_it(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
