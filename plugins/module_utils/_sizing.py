@@ -271,6 +271,7 @@ ODOO_HARD_MINIMUM_MB = 2560
 cgroup limit is what really protects the neighbours."""
 
 REDIS_FIXED_MB = 64
+"""Redis beside its data: its program, clients' buffers, the buffer of the append-only file."""
 
 SENTINEL_MB = 64
 """Limit of a Sentinel, as in the role C(redis); it takes 12."""
@@ -282,7 +283,6 @@ own reader idles, so one of both is counted. A member that is alone has no reade
 
 HAPROXY_FIXED_MB = 64
 """HAProxy without connections, with room for the second process of a reload (judgement, it takes 20)."""
-"""Redis beside its data: its program, clients' buffers, the buffer of the append-only file."""
 
 DB_MAXCONN = 8
 """Upper bound of a web or cron process (``db_maxconn``). A web worker uses 2, a cron worker 3 (measured)."""
