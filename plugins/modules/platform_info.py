@@ -186,7 +186,7 @@ backups:
     - What the timers of this host back up, and how the latest went; of the database for each repository, of an instance its set.
     - An entry has C(of), an instance, or empty for the database; C(repository), empty for a set; C(date), when it was tried; C(days), the age of the latest
       that is good, or V(null); C(problems), what is wrong; of the database C(source), which member's files were read, empty where there is one, and
-      C(listed), whether the repository said which backups it has: without that C(days) is of what this member made itself.
+      C(listed), whether the repository said which backups it has; without that, C(days) is of what this member made itself.
   returned: always
   type: list
   elements: dict
