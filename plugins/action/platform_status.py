@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def judge_ledger(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
         return [f"the ledger {path} on this controller cannot be read: {error}"]
     return [
         *(f"{path} on this controller: {reason}" for reason in _ledger.broken(lines)),
-        *_ledger.disagreements(lines, str(path), socket.gethostname(), runs),
+        *_ledger.disagreements(lines, str(path), _ledger.controller(), runs),
     ]
 
 

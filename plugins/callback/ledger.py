@@ -17,7 +17,8 @@ description:
     M(berth.odoo.platform_status) compares both sides.
   - Values of variables are never written, names are. Names of tasks are written as the output shows them.
   - A run that cannot be written down on the controller does not begin. A host that cannot write it down is named.
-  - AWX gives the name of the user who started a job as the variable C(awx_user_name), which is used instead of the account that it runs as.
+  - AWX gives the name of the user who started a job as the variable C(awx_user_name), which is used instead of the account that it runs as, and the
+    project's revision as C(awx_project_revision). There the controller is called as AWX's base URL, because each job has a host name of its own.
 author: [berth.odoo contributors (@berth-odoo)]
 requirements: [enable it with C(callbacks_enabled = berth.odoo.ledger) in ansible.cfg]
 options:
@@ -32,7 +33,6 @@ import getpass
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import uuid
@@ -68,7 +68,8 @@ def connection_arguments(options: dict[str, Any]) -> list[str]:
     for name, option in _REPEATED.items():
         value = options.get(name)
         for one in value if isinstance(value, list | tuple) else [value]:
-            if one:
+            # Who asked once does not ask again, least of all a person who is about to leave.
+            if one and not (name == "vault_ids" and str(one).rpartition("@")[2] == "prompt"):
                 arguments += [option, str(one)]
     for one in options.get("extra_vars") or ():
         arguments += ["--extra-vars", str(one)]
@@ -116,7 +117,7 @@ class CallbackModule(CallbackBase):
         self._run = {
             "format": 1,
             "run": str(uuid.uuid4()),
-            "controller": socket.gethostname(),
+            "controller": _ledger.controller(),
             "ledger": str(self._path),
             "user": os.environ.get("SUDO_USER") or getpass.getuser(),
             "playbook": playbook._file_name,
@@ -140,6 +141,8 @@ class CallbackModule(CallbackBase):
         variables = play.get_variable_manager().extra_vars
         self._run["variables"] = sorted(variables)
         self._run["user"] = str(variables.get("awx_user_name") or self._run["user"])
+        # AWX hands a job its files without their history.
+        self._run["revision"] = self._run["revision"] or str(variables.get("awx_project_revision") or "")
         self._known.update(host.get_name() for host in play.get_variable_manager()._inventory.get_hosts(ignore_limits=True))
 
     def v2_runner_on_failed(self, result: Any, **_ignored: bool) -> None:
@@ -183,15 +186,18 @@ class CallbackModule(CallbackBase):
             *("--become", "--module-name", "berth.odoo.ledger", "--args", json.dumps({"record": record})),
             *connection_arguments(dict(context.CLIARGS)),
         ]
-        # It is no run of its own to write down, and its answer is read here.
-        output = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"}
+        # It is no run of its own to write down, and its answer is read here. AWX forces colours, which win over none, and brings a callback that writes
+        # into every output, also where none shall be loaded.
+        environment = {name: value for name, value in os.environ.items() if name != "ANSIBLE_CALLBACK_PLUGINS"}
+        output = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "0", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+        output |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
         try:
             done = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
                 check=False,
-                env={**os.environ, **output},
+                env={**environment, **output},
                 stdin=subprocess.DEVNULL,
                 timeout=TIMEOUT,
             )

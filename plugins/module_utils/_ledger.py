@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ MOST_TASKS = 50
 # Of these the status compares what the controller and a host have.
 MOST_LINES = 50
 _BLOCK = 64 * 1024
+
+
+def controller() -> str:
+    """Return what this controller is called. Jobs of AWX run in a container each, with a name of its own, and are of one controller."""
+    return os.environ.get("AWX_HOST") or socket.gethostname()
 
 
 def digest(line: bytes) -> str:

@@ -121,3 +121,11 @@ def test_what_was_cut_off_is_known_to_the_other_side(tmp_path: Path) -> None:
     assert found.startswith("vm2: its ledger lacks the run")
     # One that did not answer is not judged.
     assert judge(path, {"vm1": hosts["vm1"]}) == []
+
+
+def test_the_jobs_of_one_awx_are_of_one_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "automation-job-17-x5k2p")
+    monkeypatch.delenv("AWX_HOST", raising=False)
+    assert _ledger.controller() == "automation-job-17-x5k2p"
+    monkeypatch.setenv("AWX_HOST", "https://awx.example.com")
+    assert _ledger.controller() == "https://awx.example.com"
