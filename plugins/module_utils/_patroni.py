@@ -26,14 +26,16 @@ SELECT json_build_object(
   'damaged', (SELECT coalesce(json_object_agg(coalesce(datname, 'shared tables'), checksum_failures), '{}') FROM pg_stat_database
       WHERE checksum_failures > 0),
   'lost_slots', (SELECT coalesce(json_agg(slot_name ORDER BY slot_name), '[]') FROM pg_replication_slots WHERE wal_status = 'lost'),
-  'archive_waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+  'archive_waiting', (SELECT count(*) FROM pg_ls_archive_statusdir()
+      WHERE name LIKE '%.ready' AND current_setting('archive_mode') <> 'off'),
   'archive_waiting_s', (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0)::bigint FROM pg_ls_archive_statusdir()
-      WHERE name LIKE '%.ready'),
+      WHERE name LIKE '%.ready' AND current_setting('archive_mode') <> 'off'),
   'huge_pages', current_setting('huge_pages_status') = 'on',
   'huge_pages_needed', current_setting('shared_memory_size_in_huge_pages')::bigint);
 """
 """What one server alone knows of its ills: pages whose checksum was wrong when they were read, replication slots whose WAL is gone, and WAL that
-waits for archive_command, with the age of the oldest in seconds; and whether its shared memory is in huge pages, and how many that are."""
+waits for archive_command, with the age of the oldest in seconds; and whether its shared memory is in huge pages, and how many that are. Where nothing is
+archived none waits, although Patroni marks some so when it recovers a server that crashed."""
 
 
 # A standby does not start with less of these than its primary has, so they can be lowered on the primary first only.

@@ -45,6 +45,16 @@ def test_a_stopped_container_is_named_and_the_exit_code_is_not_zero(host: Host, 
     play("playbooks/status.yml").expect_success()
 
 
+def test_no_wal_waits_where_nothing_is_archived(host: Host, play: Player) -> None:
+    """Patroni leaves such a mark where it recovers a server that crashed."""
+    mark = host.run("find /var/lib -path '*/pg_wal/archive_status' -type d").strip() + "/000000010000000000000001.ready"
+    host.run(f"touch -d '1 hour ago' {mark}")
+    try:
+        play("playbooks/status.yml").expect_success()
+    finally:
+        host.run(f"rm {mark}")
+
+
 def test_a_machine_that_does_not_answer_is_named(host: Host, play: Player) -> None:
     """Port 1 refuses at once, like a machine whose sshd is gone."""
     play("playbooks/status.yml", variables={"ansible_port": 1}).expect_refusal(f"{host.name}: unreachable:")
