@@ -276,8 +276,13 @@ def _secrets(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _secrets(item, f"{path}.{number}")
-    elif isinstance(value, str) and value and (path.endswith(("_password", ".password", ".key")) or "_secrets." in path):
+    elif isinstance(value, str) and value and is_secret(path):
         yield path, value
+
+
+def is_secret(path: str) -> bool:
+    """Whether the string at a path in the inventory, such as ``odoo_instance_secrets.main.db_password``, is a secret."""
+    return path.endswith(("_password", ".password", ".key")) or "_secrets." in path
 
 
 def encodings(secret: str) -> set[str]:

@@ -6,6 +6,7 @@
 Environment:
     BERTH_TEST_RECORD: file that gets one JSON object a line and task result: play, task, action, host, seconds, changed,
         failed, skipped, remote (how many times a module was sent to the host; a loop counts each item).
+    BERTH_TEST_RESULTS: file that gets the whole result of every task, a line each, as AWX keeps it beside the output.
     BERTH_TEST_KILL_AT: name of a task. When it is about to start, the whole process group gets SIGKILL, as when the
         controller loses its power.
 """
@@ -53,6 +54,7 @@ class CallbackModule(CallbackBase):
         """Read the environment."""
         super().__init__()
         self.record = os.environ.get("BERTH_TEST_RECORD", "")
+        self.results = os.environ.get("BERTH_TEST_RESULTS", "")
         self.kill_at = os.environ.get("BERTH_TEST_KILL_AT", "")
         self.play = ""
         self.started: dict[tuple[str, str], float] = {}
