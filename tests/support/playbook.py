@@ -112,7 +112,7 @@ def kill_tree(pid: int) -> None:
 
 
 class Player:
-    """Runs playbooks against one lab and checks each output for the lab's secrets."""
+    """Runs playbooks against one lab and looks for the lab's secrets in each output, and in the results of tasks, which AWX keeps and shows."""
 
     def __init__(self, lab: Lab, say: Callable[[str], None]) -> None:
         """``say`` prints a line of progress."""
@@ -145,9 +145,10 @@ class Player:
             timeout: seconds until the run is stopped and the test fails.
         """
         with tempfile.TemporaryDirectory(prefix="berth-test-") as name:
-            record, extra, log = (Path(name, part) for part in ("tasks.jsonl", "extra.json", "output.txt"))
+            record, results, extra, log = (Path(name, part) for part in ("tasks.jsonl", "results.jsonl", "extra.json", "output.txt"))
             extra.write_text(json.dumps(variables or {}), encoding="utf-8")
             record.touch()
+            results.touch()
             argv = [
                 *ansible("ansible-playbook"),
                 *(part for source in inventories or self.lab.inventories for part in ("-i", str(source))),
@@ -171,6 +172,7 @@ class Player:
                             "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
                             "ANSIBLE_CALLBACKS_ENABLED": "berth_test",
                             "BERTH_TEST_RECORD": str(record),
+                            "BERTH_TEST_RESULTS": str(results),
                             "BERTH_TEST_KILL_AT": kill_at,
                             **(settings or {}),
                         }
@@ -185,11 +187,15 @@ class Player:
             seconds = time.monotonic() - started
             text = log.read_text(encoding="utf-8", errors="replace")
             tasks = [Task(**json.loads(line)) for line in record.read_text(encoding="utf-8").splitlines()]
+            whole = results.read_text(encoding="utf-8")
         run = Run(shown, process.returncode, text, seconds, tasks)
         ending = f"ended with {run.code}" if run.code >= 0 else f"killed by signal {-run.code}"
         self.say(f"{shown}: {ending} after {seconds:.1f} s, {run.remote_tasks} remote tasks, {len(run.changed)} changed")
         found = leaks(self.lab.secrets(), text)
         assert not found, f"`{shown}` printed the secrets {found}"
+        if found := leaks(self.lab.secrets(), whole):
+            tasks_with = [json.loads(line)["task"] for line in whole.splitlines() if leaks(self.lab.secrets(), line)]
+            raise AssertionError(f"`{shown}` left the secrets {found} in the results of {tasks_with}")
         return run
 
     def _watch(self, process: subprocess.Popen[bytes], record: Path, kill_when: Callable[[], bool] | None, deadline: float) -> None:

