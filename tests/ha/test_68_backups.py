@@ -70,7 +70,7 @@ def said(host: Host, kind: str) -> str:
     """What the last run of a backup wrote on a host."""
     unit = f"berth-postgresql-backup@{kind}.service"
     run = host.run(f"systemctl show --value --property=InvocationID {unit}").strip()
-    return host.run(f"journalctl --quiet --output=cat --identifier=python3 _SYSTEMD_INVOCATION_ID={run}")
+    return host.run(f"journalctl --sync; journalctl --quiet --output=cat --identifier=python3 _SYSTEMD_INVOCATION_ID={run}")
 
 
 def sent(lab: Lab) -> dict[str, int]:
