@@ -242,7 +242,7 @@ class Copy:
             )
             known = [one["name"] for backup in rules.stanza_of(details, job.stanza)["backup"] for one in backup.get("database-ref") or []]
             only = rules.included(job.database, known)
-            arguments = ["restore", *rules.restore_arguments(job.point, job.set_manifest, job.backup["label"], only)]
+            arguments = ["restore", *rules.restore_arguments(job.point, job.set_manifest, job.backup, only)]
             job.archive.pgbackrest(arguments, what="restoring the database", volumes=self.volumes())
             # Patroni's, which name files that are not here.
             for name in ("postgresql.conf", "postgresql.base.conf", "patroni.dynamic.json"):

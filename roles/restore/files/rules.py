@@ -290,22 +290,24 @@ def included(database: str, known: Sequence[str]) -> list[str]:
     return [name for name in known if name == database or exchanged.fullmatch(name)]
 
 
-def restore_arguments(target: Target, manifest: Mapping[str, Any] | None, backup: str, databases: Sequence[str]) -> list[str]:
+def restore_arguments(target: Target, manifest: Mapping[str, Any] | None, backup: Mapping[str, Any], databases: Sequence[str]) -> list[str]:
     """What pgbackrest is told beside its configuration.
 
     Args:
         target: what to go back to.
         manifest: of the set, where it is one.
-        backup: label of the backup to begin with.
+        backup: the one to begin with, of ``pgbackrest info``.
         databases: databases to bring back; of all others only what PostgreSQL needs to start. Empty: everything.
     """
-    arguments = [f"--set={backup}", "--archive-mode=off", *(f"--db-include={database}" for database in databases)]
+    arguments = [f"--set={backup['label']}", "--archive-mode=off", *(f"--db-include={database}" for database in databases)]
     position = manifest["lsn"] if manifest else target.value
     if target.kind in ("set", "lsn"):
         # Not with what was written at the position itself: the set was taken before it.
         arguments += ["--type=lsn", f"--target={position}", "--target-exclusive", "--target-action=promote"]
         if manifest:
-            arguments.append(f"--target-timeline={manifest['timeline']}")
+            # By its number PostgreSQL asks for the timeline's history, which a repository lacks that was added after that had begun.
+            own = int(backup["archive"]["stop"][:8], 16) == int(manifest["timeline"])
+            arguments.append(f"--target-timeline={'current' if own else manifest['timeline']}")
     elif target.kind == "time":
         arguments += ["--type=time", f"--target={moment(target.value):%Y-%m-%d %H:%M:%S.%f}+00", "--target-action=promote"]
     else:

@@ -408,15 +408,19 @@ def test_by_chance_a_drill_goes_back_to_what_is_between_the_oldest_and_the_newes
 
 
 def test_a_set_ends_before_its_position_on_its_own_timeline() -> None:
-    arguments = rules.restore_arguments(Target("set", "bbbb"), MANIFEST, "full", ["main"])
+    before = {"label": "full", "archive": {"stop": "000000020000000000000006"}}
+    arguments = rules.restore_arguments(Target("set", "bbbb"), MANIFEST, before, ["main"])
     assert {"--set=full", "--db-include=main", "--type=lsn", "--target=0/7000148", "--target-exclusive", "--target-timeline=3"} <= set(
         arguments
     )
     assert "--archive-mode=off" in arguments
+    # Nobody asks for the history of the timeline that the backup is of.
+    same = {"label": "full", "archive": {"stop": "000000030000000000000006"}}
+    assert "--target-timeline=current" in rules.restore_arguments(Target("set", "bbbb"), MANIFEST, same, ["main"])
 
 
 def test_a_time_is_handed_on_in_utc() -> None:
-    arguments = rules.restore_arguments(Target("time", "2026-11-25 14:03:59+01:00"), None, "full", [])
+    arguments = rules.restore_arguments(Target("time", "2026-11-25 14:03:59+01:00"), None, {"label": "full"}, [])
     assert "--target=2026-11-25 13:03:59.000000+00" in arguments and "--archive-mode=off" in arguments
     assert not any(argument.startswith("--db-include") for argument in arguments)
 
