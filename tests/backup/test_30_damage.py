@@ -171,7 +171,9 @@ def test_a_bit_that_turned_over_is_named(host: Host, store: Store) -> None:
     store.damage(f"site1/files/main/data/{pack[:2]}/{pack}")
     host.run(f"cat > {RESULT}", stdin=json.dumps(result))
     said = host.run(
-        "systemctl start berth-set@main; journalctl --sync; journalctl --quiet --output=cat --unit=berth-set@main --lines=12", timeout=180, check=False
+        "systemctl start berth-set@main; journalctl --sync; journalctl --quiet --output=cat --unit=berth-set@main --lines=12",
+        timeout=180,
+        check=False,
     )
     assert f"1 of its packs are damaged ({pack[:8]})" in said, said
     assert snapshot in said.partition("sets that need them:")[2], said
