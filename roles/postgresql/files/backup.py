@@ -69,8 +69,9 @@ MAY = "SELECT pg_has_role('rewind', 'pg_read_all_settings', 'USAGE') AND pg_has_
 GRANT = "GRANT pg_read_all_settings, pg_checkpoint TO rewind"
 TLS = "/etc/patroni-tls"
 UNREAD = "standby {} could not be read: {}"
-# What pgBackRest says when PATIENCE ends: of the reader, and of the host, of which it finds an answer missing that it waits for.
-SILENT_WORDS = r"waiting for read from|client state is 'response'"
+# What pgBackRest says when PATIENCE ends: of the reader, and of the host, of which it finds an answer missing that it waits for, or gets the number of
+# ETIMEDOUT or EHOSTUNREACH from OpenSSL (with the bit that marks an error of the system).
+SILENT_WORDS = r"waiting for read from|client state is 'response'|TLS error \[5:(2147483758|2147483761)\]"
 
 AWAY_WORDS = r"HostConnectError|unable to get address|timeout connecting|\[Errno|Connection (refused|reset|timed out)"
 # What a store says whose disk is full, among others.
@@ -380,7 +381,7 @@ class Runner:
                 why = UNREAD.format(name, silent + failure.words)
             else:
                 return f"read from {name}, because {why}" if why else f"read from {name}"
-        print(f"{why}; the leader's own files are read")
+        print(f"{why}; the leader's own files are read", flush=True)
         try:
             self.pgbackrest("backup", option, number=number)
         except Failed as failure:

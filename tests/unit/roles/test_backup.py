@@ -364,7 +364,11 @@ def test_a_new_leader_knows_what_the_former_one_made(runner, monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(42, "[042]: timeout after 300000ms waiting for read from 'db2:8432'"), (39, "[039]: client state is 'response' but expected 'idle'")],
+    [
+        (42, "[042]: timeout after 300000ms waiting for read from 'db2:8432'"),
+        (39, "[039]: client state is 'response' but expected 'idle'"),
+        (101, "[101]: TLS error [5:2147483758] no details available"),
+    ],
 )
 def test_a_standby_that_stands_still_is_waited_for_some_minutes(monkeypatch, status, error):
     """pgBackRest's own patience is half an hour, and stays for the leader's files."""
