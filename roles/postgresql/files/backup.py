@@ -48,8 +48,9 @@ QUICK = "--io-timeout=15"
 # A standby's server answers at once, or the next one is asked. Without this a backup tries for three minutes.
 PING = "--io-timeout=3"
 # Of a standby: pgBackRest itself waits for half an hour. Where the host stands still, or the network is cut, nobody answers the kernel's own questions, and
-# a minute is enough. Where only the reader does, nothing comes for five minutes; the longest that a reader is rightly silent is for a file of 1 GB of which
-# nothing has changed, which it reads at more than 4 MB/s. What ends too early costs no backup: the leader's files are read, with pgBackRest's own patience.
+# it gives up after a minute; while something was under way to it, it asks nothing, and was seen to give up after less than six. Where only the reader does,
+# nothing comes for five minutes; the longest that a reader is rightly silent is for a file of 1 GB of which nothing has changed, which it reads at more than
+# 4 MB/s. What ends too early costs no backup: the leader's files are read, with pgBackRest's own patience.
 PATIENCE = ("--protocol-timeout=5m", "--tcp-keep-alive-idle=30", "--tcp-keep-alive-interval=10", "--tcp-keep-alive-count=3")
 TYPES = {"full": "full", "incremental": "incr"}
 # A backup waits until its standby has replayed what was written when it began.
