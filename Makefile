@@ -52,7 +52,7 @@ test: bootstrap setup ## lint, unit, sanity, build, lab, every Molecule scenario
 	@python tests/run.py
 test-nightly: bootstrap setup ## The same with every test, which takes hours
 	@python tests/run.py --nightly
-test-vm: bootstrap setup ## Lab VMs with kernels of their own, in QEMU: a database that a watchdog resets; a site, hardened and rebooted; not part of test
+test-vm: bootstrap setup ## Lab VMs with kernels of their own, in QEMU: hardening, a database that a watchdog resets, a site; test has the first half
 	@python tests/run.py vm
 sanity: setup ## ansible-test sanity
 	@python tests/run.py sanity

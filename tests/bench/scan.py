@@ -26,7 +26,7 @@ from ansible_collections.berth.odoo.tests.bench import scan_platform
 from ansible_collections.berth.odoo.tests.bench.converge import Figure, machine, say, write
 from ansible_collections.berth.odoo.tests.bench.scan_platform import DIRECTORY
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Host, Lab
-from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
+from ansible_collections.berth.odoo.tests.support.playbook import EMULATED, Player, Run
 
 SSH_AUDIT = "3.9.0"
 # Debian 13's own package has no rules for Debian 13: every one is "not applicable" there.
@@ -38,8 +38,6 @@ WAIVERS = Path(__file__).with_name("scan_waivers.yml")
 RULES = "/tmp/berth-scan-arf.xml"
 KEPT = "scan.json"
 """What the last scan found, beside the other files of its lab."""
-SLOW = {"ANSIBLE_TIMEOUT": "120"}
-"""For an emulated processor, on which a login takes its time."""
 # As a machine that is rented has it: without one, the scanner passes over its rules. It is put on no disk, QEMU loads the kernel itself.
 BOOT_LOADER = (
     "test -e /boot/grub/grub.cfg || { echo 'grub-pc grub-pc/install_devices_empty boolean true' | debconf-set-selections && "
@@ -292,7 +290,7 @@ def scan_host(lab: Lab, kind: str, *, after_only: bool) -> Measured:
     def play(playbook: str) -> Run:
         # Only members of one group may log in, as the benchmark wants it.
         variables = {"hardening_ssh_groups": [str(host.variables["ansible_user"])], "hardening_confirm_seconds": 600}
-        return player(playbook, variables=variables, settings=SLOW, timeout=7200).expect_success()
+        return player(playbook, variables=variables, **EMULATED).expect_success()
 
     where = "on a bare lab VM, a container whose kernel is not its own"
     if kind:

@@ -33,6 +33,8 @@ class CommandFailed(AssertionError):
 SLOWNESS = 4
 """Deadlines are those of a machine that has nothing else to do. On others everything takes up to this many times as long, and a test fails by what it
 measures, not by when somebody lost patience."""
+BOOT = 300
+"""Seconds for a boot, and for containers that come back after it, on an emulated processor."""
 
 
 def wait_for[T](what: str, probe: Callable[[], T], *, seconds: float, interval: float = 0.5) -> T:
@@ -171,16 +173,16 @@ class Host:
         """What the kernel calls the boot that it is in; a lab VM that is a container has that of the machine around it."""
         return self.run("cat /proc/sys/kernel/random/boot_id", timeout=30)
 
-    def wait_for_boot(self, before: str, *, seconds: float) -> None:
+    def reboot(self) -> None:
+        """Boot a host with a kernel of its own anew, and wait until it answers and its units have started or failed."""
+        before = self.boot_id()
+        subprocess.run([*self.ssh, "sudo -n systemctl reboot"], capture_output=True, timeout=120, check=False)
+        self.wait_for_boot(before)
+        self.run("systemctl is-system-running --wait", timeout=BOOT, check=False)
+
+    def wait_for_boot(self, before: str) -> None:
         """Wait until it is in another boot than ``before``. While it is down it does not answer."""
-
-        def booted() -> bool:
-            try:
-                return self.boot_id() != before
-            except subprocess.TimeoutExpired:
-                return False
-
-        wait_for(f"another boot of {self.name}", booted, seconds=seconds, interval=2)
+        wait_for(f"another boot of {self.name}", lambda: self.boot_id() != before, seconds=BOOT, interval=2)
 
     def wait_until_healthy(self, *, seconds: float = 120, names: Sequence[str] = ()) -> None:
         """Wait until all (or the named) containers run and are healthy."""

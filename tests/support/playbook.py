@@ -20,6 +20,8 @@ from typing import Any
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, Lab, ansible, environment, leaks
 
 CALLBACKS = Path(__file__).with_name("callback")
+EMULATED: dict[str, Any] = {"timeout": 7200, "settings": {"ANSIBLE_TIMEOUT": "120"}}
+"""Arguments of a run against a host whose processor is emulated, on which a login takes its time."""
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
 

@@ -147,9 +147,8 @@ def test_labs_run_in_pairs_before_what_has_to_be_alone(
 
 def test_every_molecule_scenario_is_run() -> None:
     there = {file.parent.name for file in (run.ROOT / "molecule").glob("*/molecule.yml")}
-    on_request = {step.name for stage in run.ON_REQUEST for step in run.STAGES[stage]()}
-    assert there == {run.FIRST, *run.IN_PAIRS, *on_request} - {"lifecycle"}, "add the new scenario to IN_PAIRS in tests/run.py"
+    alone = {step.name for step in run.vm()}
+    assert there == {run.FIRST, *run.IN_PAIRS, *alone} - {"lifecycle"}, "add the new scenario to IN_PAIRS in tests/run.py"
     by_day = {step.name for stage, step in run.choose([])}
-    assert by_day.isdisjoint({*on_request, *run.AT_NIGHT})
+    assert by_day.isdisjoint(run.AT_NIGHT)
     assert {step.name for stage, step in run.choose([], nightly=True)} == by_day | {*run.AT_NIGHT}
-    assert {stage for stage, _ in run.choose([*run.ON_REQUEST])} == set(run.ON_REQUEST)

@@ -5,30 +5,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from ansible_collections.berth.odoo.tests.support.lab import REPOSITORY, wait_for
+from ansible_collections.berth.odoo.tests.support.playbook import EMULATED
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
     from ansible_collections.berth.odoo.tests.support.playbook import Player, Run
 
-# Seconds, on an emulated processor that others slow down.
-SLOW: dict[str, Any] = {"timeout": 7200, "settings": {"ANSIBLE_TIMEOUT": "120"}}
 PLAYBOOK = "playbooks/harden.yml"
 ROLE = yaml.safe_load((REPOSITORY / "roles/hardening/vars/main.yml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def hardened(host: Host, play: Player) -> Run:
+def hardened(play: Player) -> Run:
     """A host on which everything is as it shall be, and the run that found nothing to do."""
-    play(PLAYBOOK, **SLOW).expect_success()
-    # It reads every file in the background.
-    wait_for("AIDE's database", lambda: host.succeeds("test -e /var/lib/aide/aide.db"), seconds=1800, interval=5)
-    return play(PLAYBOOK, **SLOW).expect_success()
+    play(PLAYBOOK, **EMULATED).expect_success()
+    return play(PLAYBOOK, **EMULATED).expect_success()
 
 
 def test_second_run_changes_nothing_and_nothing_is_forbidden(host: Host, hardened: Run) -> None:
@@ -62,6 +59,6 @@ def test_what_a_person_changes_is_recorded(host: Host, hardened: Run) -> None:
 def test_rules_that_somebody_took_away_are_loaded_again(host: Host, play: Player, hardened: Run) -> None:
     host.run("auditctl -D")
     assert "-k scope" not in host.run("auditctl -l")
-    play(PLAYBOOK, **SLOW).expect_success()
+    play(PLAYBOOK, **EMULATED).expect_success()
     assert "-w /etc/sudoers.d -p wa -k scope" in host.run("auditctl -l")
-    assert play(PLAYBOOK, **SLOW).expect_success().changed == []
+    assert play(PLAYBOOK, **EMULATED).expect_success().changed == []

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ansible_collections.berth.odoo.tests.support.lab import wait_for
+import pytest
+
+from ansible_collections.berth.odoo.tests.support.lab import BOOT, wait_for
+from ansible_collections.berth.odoo.tests.support.playbook import EMULATED
 from ansible_collections.berth.odoo.tests.support.writers import sql
 
 if TYPE_CHECKING:
     from ansible_collections.berth.odoo.tests.support.lab import Host
     from ansible_collections.berth.odoo.tests.support.playbook import Player
 
-# Seconds, on an emulated processor that others slow down.
-SLOW: dict[str, Any] = {"timeout": 2400, "settings": {"ANSIBLE_TIMEOUT": "120"}}
-BOOT = 900
 SAFE = {"ttl": 30, "margin": 5}
 """The role's plan `safe`."""
 
@@ -32,12 +32,13 @@ def huge_pages(host: Host) -> dict[str, int]:
 
 def test_the_database_converges_and_the_second_run_changes_nothing(play: Player) -> None:
     """Nothing here is read-only: what a container may not set is set."""
-    first = play("playbooks/site.yml", **SLOW).expect_success()
+    first = play("playbooks/site.yml", **EMULATED).expect_success()
     assert "(huge pages)" in first.output
     assert "set for the next boot only" not in first.text
-    assert play("playbooks/site.yml", **SLOW).expect_success().changed == []
+    assert play("playbooks/site.yml", **EMULATED).expect_success().changed == []
 
 
+@pytest.mark.nightly
 def test_shared_memory_is_in_huge_pages_that_the_limit_does_not_count(host: Host) -> None:
     assert sql(host, "SHOW huge_pages_status") == "on"
     needed = int(sql(host, "SHOW shared_memory_size_in_huge_pages"))
@@ -57,6 +58,7 @@ def test_shared_memory_is_in_huge_pages_that_the_limit_does_not_count(host: Host
     sql(host, "DROP TABLE wide; DROP EXTENSION pg_prewarm")
 
 
+@pytest.mark.nightly
 def test_the_container_has_the_watchdog_and_no_other_device(host: Host, play: Player) -> None:
     given = host.container("postgresql/postgresql").facts["HostConfig"]
     assert given["DeviceCgroupRules"] == ["c 10:130 w"]
@@ -71,10 +73,11 @@ def test_the_container_has_the_watchdog_and_no_other_device(host: Host, play: Pl
         "active",
         str(timeout),
     ]
-    status = play("playbooks/status.yml", **SLOW).expect_success()
+    status = play("playbooks/status.yml", **EMULATED).expect_success()
     assert f"Watchdog: Software Watchdog resets db1 when Patroni is silent for {timeout} s" in status.text
 
 
+@pytest.mark.nightly
 def test_a_leader_whose_patroni_hangs_is_reset_before_its_lease_ends_and_comes_back(host: Host, play: Player) -> None:
     """PostgreSQL itself is well and takes writes, so that nothing but the watchdog could end it."""
     sql(host, "CREATE TABLE written (at timestamptz)")
@@ -83,7 +86,7 @@ def test_a_leader_whose_patroni_hangs_is_reset_before_its_lease_ends_and_comes_b
     wait_for("a write", lambda: sql(host, "SELECT count(*) FROM written") != "0", seconds=60)
     before = host.boot_id()
     hung = float(host.run(f"kill -STOP $({PATRONI}); date +%s.%N"))
-    host.wait_for_boot(before, seconds=BOOT)
+    host.wait_for_boot(before)
     host.wait_until_healthy(seconds=BOOT)
     wait_for("a leader", lambda: sql(host, "SELECT pg_is_in_recovery()") == "f", seconds=BOOT, interval=2)
     last = float(sql(host, "SELECT extract(epoch FROM max(at)) FROM written"))
@@ -92,4 +95,4 @@ def test_a_leader_whose_patroni_hangs_is_reset_before_its_lease_ends_and_comes_b
     assert sql(host, "SHOW huge_pages_status") == "on"
     # The watchdog is there again, and held.
     wait_for("a held watchdog", lambda: host.run("cat /sys/class/watchdog/watchdog0/state").strip() == "active", seconds=BOOT, interval=2)
-    play("playbooks/status.yml", **SLOW).expect_success()
+    play("playbooks/status.yml", **EMULATED).expect_success()
